@@ -1,0 +1,42 @@
+package block
+
+import (
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Deduped is the value that a replica label gets where a block would lose all
+// its external labels with it. Thanos writes the same.
+const Deduped = "deduped"
+
+// GroupKey names the blocks that may be merged with each other: those of one
+// stream in one resolution. It is comparable; it is never stored.
+type GroupKey struct {
+	// Stream is the text of the external labels without the replica labels.
+	Stream     string
+	Resolution Resolution
+}
+
+// String is for logs and metrics: {cluster="a"}@5m.
+func (k GroupKey) String() string { return k.Stream + "@" + k.Resolution.String() }
+
+// Group names the block's group when the replica labels do not tell streams apart.
+func (m *Meta) Group(replicaLabels []string) GroupKey {
+	return GroupKey{m.StreamLabels(replicaLabels).String(), m.Resolution()}
+}
+
+// StreamLabels are the external labels without the replica labels: those of a
+// block that was merged from all replicas. They are empty only if the block has
+// no labels at all: the first replica label stays, as Deduped, if nothing else would.
+func (m *Meta) StreamLabels(replicaLabels []string) labels.Labels {
+	all := m.Labels()
+	rest := labels.NewBuilder(all).Del(replicaLabels...).Labels()
+	if !rest.IsEmpty() || all.IsEmpty() {
+		return rest
+	}
+	for _, name := range replicaLabels {
+		if all.Has(name) {
+			return labels.FromStrings(name, Deduped)
+		}
+	}
+	return rest
+}

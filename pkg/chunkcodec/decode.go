@@ -1,0 +1,82 @@
+package chunkcodec
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// Decode appends all samples of a chunk to dst. Counter reset hints are those
+// of Prometheus' iterators: the first histogram's is unknown, whatever the
+// chunk's header says (see ResetHeader), the others follow their predecessor.
+// Histograms of one chunk share their spans and bounds.
+//
+// It returns ErrInvalid also where Prometheus reads on: when a sample reaches
+// beyond the end of data, or changes more bits than a float has. dst then holds
+// the samples before the damage.
+func Decode(enc chunkenc.Encoding, data []byte, dst *Samples) error {
+	var err error
+	switch family(enc) {
+	case chunkenc.ValFloat:
+		err = decodeFloats(enc, data, dst)
+	case chunkenc.ValHistogram, chunkenc.ValFloatHistogram:
+		err = decodeHistograms(enc, data, dst)
+	case chunkenc.ValNone:
+		err = check(enc, data)
+	}
+	if err != nil {
+		return fmt.Errorf("decode %s chunk of %d bytes: %w", enc, len(data), err)
+	}
+	return nil
+}
+
+var (
+	errCut    = fmt.Errorf("%w: a sample is cut off or damaged", ErrInvalid)
+	errWindow = fmt.Errorf("%w: a change has more bits than a float", ErrInvalid)
+)
+
+// decodeFloats decodes into the columns of dst, where it first makes room for
+// as many samples as the header announces and the length allows.
+func decodeFloats(enc chunkenc.Encoding, data []byte, dst *Samples) (err error) {
+	if err = check(enc, data); err != nil {
+		return err
+	}
+	base, n := dst.Len(), int(binary.BigEndian.Uint16(data))
+	dst.T = extend(dst.T, n)
+	dst.V = extend(dst.V, n)
+	if enc == chunkenc.EncXOR {
+		n, err = decodeXOR(data, dst.T[base:], dst.V[base:])
+	} else {
+		var st []int64
+		if data[xor2Header-1] != 0 {
+			dst.ST = extend(resize(dst.ST, base), n)
+			st = dst.ST[base:]
+		}
+		n, err = decodeXOR2(data, dst.T[base:], dst.V[base:], st)
+	}
+	dst.T, dst.V = dst.T[:base+n], dst.V[:base+n]
+	dst.level()
+	return err
+}
+
+// ResetHeader is what a histogram chunk says about its first sample and the
+// one before it in its source. Float chunks, and empty ones, say nothing.
+func ResetHeader(enc chunkenc.Encoding, data []byte) chunkenc.CounterResetHeader {
+	if p := resetByte(enc); p >= 0 && len(data) > p {
+		return chunkenc.CounterResetHeader(data[p] & chunkenc.CounterResetHeaderMask)
+	}
+	return chunkenc.UnknownCounterReset
+}
+
+// resetByte is the position of the byte whose two highest bits hold the reset header, -1 if there is none.
+func resetByte(enc chunkenc.Encoding) int {
+	switch enc {
+	case chunkenc.EncHistogram, chunkenc.EncFloatHistogram:
+		return 2
+	case chunkenc.EncHistogramST, chunkenc.EncFloatHistogramST:
+		return 0
+	case chunkenc.EncNone, chunkenc.EncXOR, chunkenc.EncXOR2:
+	}
+	return -1
+}

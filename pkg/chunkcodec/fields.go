@@ -1,0 +1,132 @@
+package chunkcodec
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+)
+
+// What is not the hot path of floats reads field by field, each after a look
+// at the edge: beyond the end fields are zero, and the edge is cut. The readers
+// are handed on as values and never stored beside the tail that they may read
+// from, so that nothing is allocated for them.
+
+// look returns a reader that may read a field.
+func (e *edge) look(r bitReader) bitReader {
+	if r, ok := e.pass(r); ok {
+		return r
+	}
+	return e.spoil()
+}
+
+// spoil returns a reader of zeros, enough for one field.
+func (e *edge) spoil() bitReader {
+	e.cut, e.last, e.limit = true, true, 1
+	return bitReader{data: e.tail[reach:]}
+}
+
+// whole reports whether all that r has read was there.
+func (e *edge) whole(r bitReader) bool { return !e.cut && !e.fell(r) }
+
+// left is the number of bits that r has not read.
+func (e *edge) left(r bitReader) int {
+	switch {
+	case !e.whole(r):
+		return 0
+	case e.last:
+		return int(e.limit - 1 - r.pos)
+	}
+	return len(r.data)*8 - int(r.pos)
+}
+
+// bits reads n bits, at most 64.
+func (e *edge) bits(r bitReader, n uint) (bitReader, uint64) {
+	r = e.look(r)
+	v := r.word(0) >> (64 - n)
+	r.pos += n
+	return r, v
+}
+
+func (e *edge) varint(r bitReader) (bitReader, int64) { return e.look(r).varint() }
+
+func (e *edge) varuint(r bitReader) (bitReader, uint64) {
+	r, v, _ := e.look(r).varbit()
+	return r, v
+}
+
+// byteVarint reads a varint of encoding/binary's, which need not begin at a byte.
+func (e *edge) byteVarint(r bitReader) (bitReader, int64) {
+	var b [binary.MaxVarintLen64]byte
+	for i := range b {
+		var v uint64
+		r, v = e.bits(r, 8)
+		if b[i] = byte(v); v < 0x80 {
+			break
+		}
+	}
+	v, n := binary.Varint(b[:])
+	if n <= 0 {
+		r = e.spoil()
+	}
+	return r, v
+}
+
+// steps moves values on by deltas, after it has changed these by a varint
+// each. Guarded by BenchmarkDecode.
+func (e *edge) steps(r bitReader, values, deltas []int64) bitReader {
+	deltas = deltas[:len(values)]
+	for i := 0; i < len(values); {
+		var ok bool
+		if r, ok = e.pass(r); !ok {
+			return e.spoil()
+		}
+		word := r.peek()
+		if word>>63 == 0 { // as many deltas stay as there are zeros
+			run := min(bits.LeadingZeros64(word|1<<(64-peekBits)), int(e.limit-r.pos), len(values)-i)
+			for end := i + run; i < end; i++ {
+				values[i] += deltas[i]
+			}
+			r.pos += uint(run)
+			continue
+		}
+		var d int64
+		r, d = r.varint()
+		deltas[i] += d
+		values[i] += deltas[i]
+		i++
+	}
+	return r
+}
+
+// xorFloat is a float with the window of its changes.
+type xorFloat struct {
+	bits uint64
+	in   window
+}
+
+func (x xorFloat) float() float64 { return math.Float64frombits(x.bits) }
+
+// changes reads how floats differ from before. Guarded by BenchmarkDecode.
+func (e *edge) changes(r bitReader, floats []xorFloat) bitReader {
+	for i := range floats {
+		var ok bool
+		if r, ok = e.pass(r); !ok {
+			return e.spoil()
+		}
+		x := &floats[i]
+		switch word := r.peek(); {
+		case word>>63 == 0:
+			r.pos++
+		case word>>62 == 0b10 && x.in.size <= peekBits-2:
+			x.bits ^= x.in.in(word << 2)
+			r.pos += 2 + x.in.size
+		default:
+			var change uint64
+			if r, x.in, change = r.xorChange(x.in); x.in.size == 0 {
+				return e.spoil()
+			}
+			x.bits ^= change
+		}
+	}
+	return r
+}

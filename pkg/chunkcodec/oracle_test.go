@@ -1,0 +1,297 @@
+package chunkcodec
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+)
+
+func TestScrapedChunksAreReadAndWrittenLikePrometheus(t *testing.T) {
+	var got Samples
+	seen := map[chunkenc.Encoding]int{}
+	for _, c := range scraped(t) {
+		got.Reset()
+		if err := Decode(c.enc, c.data, &got); err != nil {
+			t.Fatal(err)
+		}
+		mustEqual(t, &got, decodeOracle(t, c.enc, c.data))
+		data, err := Encode(c.enc, &got, ResetHeader(c.enc, c.data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(data, c.data) {
+			t.Fatalf("encoded as %s\n got %x\nwant %x", c.enc, data, c.data)
+		}
+		seen[c.enc]++
+	}
+	for _, enc := range encodings {
+		if seen[enc] == 0 && os.Getenv("VARVE_CHUNKS") == "" {
+			t.Errorf("no chunk of %s among those scraped", enc)
+		}
+	}
+}
+
+func TestEveryCutIsNoticed(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for _, enc := range encodings {
+		t.Run(enc.String(), func(t *testing.T) {
+			rounds, most := 20, 60
+			if family(enc) != chunkenc.ValFloat {
+				rounds, most = 3, 8 // their samples are long
+			}
+			for range rounds {
+				in := random(r, enc, 1+r.IntN(most))
+				data := prometheus(t, enc, in)
+				want := decodeOracle(t, enc, data)
+				for n := range data {
+					var got Samples
+					if err := Decode(enc, data[:n], &got); !errors.Is(err, ErrInvalid) {
+						t.Fatalf("%d of %d bytes, %d of %d samples: got %v, want ErrInvalid", n, len(data), got.Len(), in.Len(), err)
+					}
+					if diff := difference(&got, first(want, got.Len())); diff != "" {
+						t.Fatalf("%d of %d bytes: %s", n, len(data), diff)
+					}
+				}
+			}
+		})
+	}
+}
+
+// first returns the first n samples of s.
+func first(s *Samples, n int) *Samples {
+	var out Samples
+	out.Append(s, 0, n)
+	out.level()
+	return &out
+}
+
+func TestWhatFollowsAChunkIsLeftAlone(t *testing.T) {
+	r := rand.New(rand.NewPCG(13, 14))
+	for _, enc := range encodings {
+		in := random(r, enc, 30)
+		data := prometheus(t, enc, in)
+		var got Samples
+		if err := Decode(enc, append(bytes.Clone(data), 0xff, 0xff, 0xff), &got); err != nil {
+			t.Fatal(err)
+		}
+		mustEqual(t, &got, decodeOracle(t, enc, data))
+		dst, err := EncodeTo([]byte("before"), enc, in, ResetHeader(enc, data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := append([]byte("before"), data...); !bytes.Equal(dst, want) {
+			t.Errorf("encoded behind other bytes\n got %x\nwant %x", dst, want)
+		}
+	}
+}
+
+func TestFloatsAreDecodedAndEncodedWithoutAllocation(t *testing.T) {
+	r := rand.New(rand.NewPCG(15, 16))
+	for _, enc := range []chunkenc.Encoding{chunkenc.EncXOR, chunkenc.EncXOR2} {
+		in := random(r, enc, MaxSamples)
+		data := prometheus(t, enc, in)
+		var out Samples
+		var buf []byte
+		n := testing.AllocsPerRun(20, func() {
+			out.Reset()
+			if err := Decode(enc, data, &out); err != nil {
+				t.Fatal(err)
+			}
+			var err error
+			if buf, err = EncodeTo(buf[:0], enc, &out, chunkenc.UnknownCounterReset); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if n != 0 {
+			t.Errorf("%s: got %v allocations, want none", enc, n)
+		}
+	}
+}
+
+func TestStartsAreWrittenLikePrometheusWherever(t *testing.T) {
+	for _, enc := range []chunkenc.Encoding{chunkenc.EncXOR2, chunkenc.EncHistogramST, chunkenc.EncFloatHistogramST} {
+		for _, first := range []int64{0, 1000, -5} {
+			for _, change := range []int{1, 2, 3, lastChange - 1, lastChange, lastChange + 1, 150, 1000} {
+				var in Samples
+				for i := range 200 {
+					start, at := first, int64(2000+i*15_000)
+					if i >= change {
+						start = at - int64(i%7)
+					}
+					switch family(enc) {
+					case chunkenc.ValFloat:
+						in.AppendFloat(start, at, float64(i/3))
+					case chunkenc.ValHistogram:
+						in.AppendHistogram(start, at, tsdbutil.GenerateTestHistogram(int64(i/3)))
+					case chunkenc.ValFloatHistogram:
+						in.AppendFloatHistogram(start, at, tsdbutil.GenerateTestFloatHistogram(int64(i/3)))
+					case chunkenc.ValNone:
+					}
+				}
+				data := prometheus(t, enc, &in)
+				got, err := Encode(enc, &in, ResetHeader(enc, data))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !bytes.Equal(got, data) {
+					t.Errorf("%s, start %d until sample %d: encoded\n got %x\nwant %x", enc, first, change, got, data)
+				}
+				var out Samples
+				if err := Decode(enc, data, &out); err != nil {
+					t.Fatal(err)
+				}
+				mustEqual(t, &out, decodeOracle(t, enc, data))
+			}
+		}
+	}
+}
+
+func TestColumnsStayAlignedWhateverIsAppended(t *testing.T) {
+	r := rand.New(rand.NewPCG(17, 18))
+	var got, want Samples
+	for _, enc := range append(slices.Clone(encodings), encodings...) {
+		data := prometheus(t, enc, random(r, enc, 5))
+		if err := Decode(enc, data, &got); err != nil {
+			t.Fatal(err)
+		}
+		s := decodeOracle(t, enc, data)
+		want.Append(s, 0, s.Len())
+		mustEqual(t, &got, &want)
+	}
+}
+
+// FuzzDecode compares with Prometheus' iterators. Both give the same samples,
+// or ours an error where Prometheus reads on: beyond the end of the data, and
+// through changes of more bits than a float has.
+func FuzzDecode(f *testing.F) {
+	r := rand.New(rand.NewPCG(9, 10))
+	for _, enc := range encodings {
+		f.Add(uint8(enc-1), prometheus(f, enc, random(r, enc, 7)))
+		f.Add(uint8(enc-1), prometheus(f, enc, random(r, enc, 40)))
+	}
+	var custom Samples
+	custom.AppendHistogram(0, 1, tsdbutil.GenerateTestCustomBucketsHistogram(2))
+	f.Add(uint8(chunkenc.EncHistogram-1), prometheus(f, chunkenc.EncHistogram, &custom))
+	f.Fuzz(func(t *testing.T, enc uint8, data []byte) {
+		e := chunkenc.Encoding(enc%6 + 1)
+		var s Samples
+		err := Decode(e, data, &s)
+		if err != nil && !errors.Is(err, ErrInvalid) {
+			t.Fatalf("got %v, want ErrInvalid", err)
+		}
+		if _, refused := Open(e, data); refused == nil { // else Prometheus may panic
+			want, theirs := tryOracle(e, data)
+			if err == nil && theirs != nil {
+				t.Fatalf("decoded what Prometheus refuses: %v", theirs)
+			}
+			if want.Len() < s.Len() {
+				t.Fatalf("decoded %d samples, Prometheus %d", s.Len(), want.Len())
+			}
+			if err != nil {
+				want = first(want, s.Len())
+			}
+			mustEqual(t, &s, want)
+		} else if err == nil {
+			t.Fatalf("decoded what is not opened: %v", refused)
+		}
+		if err == nil {
+			reencode(t, e, data, &s)
+		}
+	})
+}
+
+// reencode checks that what was decoded from data survives being encoded.
+func reencode(t *testing.T, enc chunkenc.Encoding, data []byte, s *Samples) {
+	t.Helper()
+	chunks, err := Append(nil, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Samples
+	for _, c := range chunks {
+		if err := Decode(c.Encoding, c.Data, &back); err != nil {
+			t.Fatalf("decode what was encoded: %v", err)
+		}
+	}
+	if !slices.Equal(back.T, s.T) || !slices.Equal(bitsOf(back.V), bitsOf(s.V)) {
+		t.Fatalf("encoded and decoded\n got %v %v\nwant %v %v", back.T, back.V, s.T, s.V)
+	}
+	if _, _, err := Transcode(enc, data); err != nil && !errors.Is(err, ErrUnfit) {
+		t.Fatal(err)
+	}
+}
+
+// FuzzEncode compares the bytes with those of Prometheus' appenders. Each
+// sample is made of a byte that says how it differs from the one before, and
+// of as many bytes more as that takes.
+func FuzzEncode(f *testing.F) {
+	r := rand.New(rand.NewPCG(19, 20))
+	for _, n := range []int{0, 1, 9, 400, 2000} {
+		data := make([]byte, n)
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s := fromBytes(data)
+		for _, enc := range []chunkenc.Encoding{chunkenc.EncXOR, chunkenc.EncXOR2} {
+			got, err := Encode(enc, s, chunkenc.UnknownCounterReset)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := prometheus(t, enc, s); !bytes.Equal(got, want) {
+				t.Fatalf("encoded as %s\n got %x\nwant %x", enc, got, want)
+			}
+			var back Samples
+			if err := Decode(enc, got, &back); err != nil {
+				t.Fatal(err)
+			}
+			mustEqual(t, &back, decodeOracle(t, enc, got))
+		}
+	})
+}
+
+func fromBytes(data []byte) *Samples {
+	s := &Samples{}
+	st, t, delta, v := int64(0), int64(0), int64(15_000), uint64(0)
+	take := func(n int) uint64 { // the next n bytes as a signed number
+		var b [8]byte
+		n = copy(b[:n], data)
+		data = data[n:]
+		u := binary.LittleEndian.Uint64(b[:])
+		if n > 0 && n < 8 && b[n-1] >= 0x80 {
+			u |= math.MaxUint64 << (8 * n)
+		}
+		return u
+	}
+	widths := [8]int{0, 0, 0, 1, 2, 3, 4, 8}
+	for len(data) > 0 && s.Len() < 1000 {
+		how := take(1)
+		delta += int64(take(widths[how&7]))
+		t += delta
+		switch n := widths[how>>3&7]; how >> 6 & 3 {
+		case 0:
+			v += take(n)
+		case 1:
+			v ^= take(n) << (8 * (8 - n))
+		case 2:
+			v = math.Float64bits(float64(int64(take(n))))
+		case 3:
+			if n == 3 {
+				v = 0x7ff0000000000002 // stale
+			}
+			st = t - int64(take(n))
+		}
+		s.AppendFloat(st, t, math.Float64frombits(v))
+	}
+	return s
+}
