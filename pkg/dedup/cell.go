@@ -1,0 +1,214 @@
+package dedup
+
+import (
+	"math"
+	"slices"
+)
+
+// All lengths of time are in milliseconds.
+const (
+	// Cell is the length of the spans of UTC inside which replicas are chosen.
+	Cell int64 = 2 * 60 * 60 * 1000
+	// Guard is the most that Widen adds at the start of a range: a cell that
+	// began before it, and the one before that.
+	Guard = 2 * Cell
+
+	// edgeReach is how far behind a cell's start samples may depend on the cell before.
+	edgeReach int64 = 5 * 60 * 1000
+	// unknownInterval stands in where no replica has two samples in a cell.
+	unknownInterval int64 = 2 * 60 * 1000
+	// reach is how many distances to either side make the local scrape interval.
+	reach = 8
+	// minDeltas is how many distances make a scrape interval believable.
+	minDeltas = 3
+)
+
+// Widen returns the range, both ends inclusive, that has to be fetched from
+// all replicas so that Chunks gives for every t in [mint, maxt] what it gives
+// on all data. It reaches from the start of a cell to the end of one; the cell
+// before is needed when mint lies at the beginning of its cell.
+func Widen(mint, maxt int64) (int64, int64) {
+	lo := cellStart(mint)
+	if mint-lo < edgeReach {
+		lo = saturate(lo, -Cell)
+	}
+	return lo, saturate(cellStart(maxt), Cell-1)
+}
+
+// cellStart is the start of the cell that t lies in.
+func cellStart(t int64) int64 { return floor(t, Cell) }
+
+// floor is the last multiple of length at or before t.
+func floor(t, length int64) int64 {
+	offset := t % length
+	if offset < 0 {
+		offset += length
+	}
+	return saturate(t, -offset)
+}
+
+// saturate adds and stays within int64: ranges may be open on either side.
+func saturate(t, d int64) int64 {
+	switch {
+	case d < 0 && t < math.MinInt64-d:
+		return math.MinInt64
+	case d > 0 && t > math.MaxInt64-d:
+		return math.MaxInt64
+	}
+	return t + d
+}
+
+// tooFar, offEdge and tooNear are the three comparisons with a scrape interval.
+func tooFar(d, interval int64) bool  { return 2*d > 3*interval }
+func offEdge(d, interval int64) bool { return 10*d > 11*interval }
+func tooNear(d, interval int64) bool { return 2*d < interval }
+
+// quantile returns the value that one of so many parts of deltas do not exceed,
+// rounded down: 2 gives the median. It sorts in place.
+func quantile(deltas []int64, parts int) int64 {
+	slices.Sort(deltas)
+	return deltas[(len(deltas)-1)/parts]
+}
+
+// deltas are the distances between neighbours.
+func deltas(times []int64) []int64 {
+	if len(times) < 2 {
+		return nil
+	}
+	out := make([]int64, len(times)-1)
+	for i := range out {
+		out[i] = times[i+1] - times[i]
+	}
+	return out
+}
+
+// cell is the choice to be made for one span of time.
+type cell struct {
+	start, end int64 // end is exclusive
+	reps       []*replica
+	tracks     []track  // in the order in which they are taken
+	measured   []*track // those whose rhythm gives the scrape interval
+	guess      int64    // the scrape interval when there are none
+	shortest   int64    // no interval in this cell is shorter
+}
+
+// measure finds out what the scrape interval is. Replicas that keep step with
+// the first one have the same, so they are not looked into. As soon as one does not,
+// all of them are.
+func (c *cell) measure() error {
+	first := &c.tracks[0]
+	if err := first.load(); err != nil {
+		return err
+	}
+	if first.measured() {
+		if same, err := c.inStep(); same || err != nil {
+			c.measured, c.shortest = append(c.measured, first), first.brief
+			return err
+		}
+	}
+	for i := range c.tracks {
+		if err := c.tracks[i].load(); err != nil {
+			return err
+		}
+	}
+	c.order()
+	var few []int64
+	c.shortest = math.MaxInt64
+	for i := range c.tracks {
+		k := &c.tracks[i]
+		if !k.measured() {
+			few = append(few, deltas(k.times)...)
+			continue
+		}
+		c.measured = append(c.measured, k)
+		c.shortest = min(c.shortest, k.brief)
+	}
+	if len(c.measured) == 0 {
+		// A handful of samples: long distances are rather holes.
+		if c.guess = unknownInterval; len(few) > 0 {
+			c.guess = min(quantile(few, 2), edgeReach)
+		}
+		c.shortest = c.guess
+	}
+	return nil
+}
+
+// inStep reports whether all replicas scraped as the first one did. Each has, between its first and its last
+// sample in the cell, as many as the first replica would have had without its
+// holes, to within half a scrape: one with more may scrape at a higher
+// density, one with fewer might do so between outages. And none begins with distances
+// that are holes the other way round, so that the two do not make up for each other.
+func (c *cell) inStep() (bool, error) {
+	first := &c.tracks[0]
+	for i := range c.tracks[1:] {
+		k := &c.tracks[i+1]
+		n := k.len()
+		if n <= minDeltas {
+			continue // shows no interval of its own
+		}
+		from, to := k.ends()
+		off := 1000*int64(n-1) - (first.beat(to) - first.beat(from))
+		if off < -500 || off > 500 {
+			return false, nil
+		}
+		times, err := k.beginning()
+		if err != nil {
+			return false, err
+		}
+		for j := 1; j < len(times); j++ {
+			if tooFar(first.around(from), times[j]-times[j-1]) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// order sorts the tracks: a replica that scrapes at a lower density than
+// another throughout the cell goes behind, else replicas keep their order.
+func (c *cell) order() {
+	densest := int64(math.MaxInt64)
+	for i := range c.tracks {
+		if k := &c.tracks[i]; k.measured() {
+			densest = min(densest, k.typical())
+		}
+	}
+	if densest == math.MaxInt64 {
+		return
+	}
+	var first, behind []track
+	for _, k := range c.tracks {
+		if tooFar(k.typical(), densest) {
+			behind = append(behind, k)
+		} else {
+			first = append(first, k)
+		}
+	}
+	copy(c.tracks, append(first, behind...))
+}
+
+// interval is the scrape interval near t: that of the replica which scrapes most often there.
+func (c *cell) interval(t int64) int64 {
+	if len(c.measured) == 0 {
+		return c.guess
+	}
+	best := int64(math.MaxInt64)
+	for _, k := range c.measured {
+		best = min(best, k.around(t))
+	}
+	return best
+}
+
+// hole reports whether there is one between two neighbours.
+func (c *cell) hole(left, right int64) bool {
+	d := right - left
+	return tooFar(d, c.shortest) && tooFar(d, min(c.interval(left), c.interval(right)))
+}
+
+// offEdge reports whether d, from t to an edge of the cell, is a hole.
+func (c *cell) offEdge(d, t int64) bool {
+	return offEdge(d, c.shortest) && offEdge(d, c.interval(t))
+}
+
+// margin is the distance that samples of another replica keep from t.
+func (c *cell) margin(t int64) int64 { return (c.interval(t) + 1) / 2 }

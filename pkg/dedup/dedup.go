@@ -1,0 +1,166 @@
+package dedup
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/varve-io/varve/pkg/aggrchunk"
+	"github.com/varve-io/varve/pkg/series"
+)
+
+// Chunks makes one chunk list out of those of the replicas of a series, given
+// in the order of preference: what is already deduplicated first, then by the
+// replica's name. Chunks of one replica may overlap and need no order.
+//
+// The result is sorted by series.CompareChunks. Each resolution is
+// deduplicated on its own, and where nothing had to be changed chunks keep
+// their bytes. For a range of time the input has to reach as far as Widen
+// says. Downsampled chunks should hold the count aggregate, whatever else was
+// asked for; windows without it are taken from the first replica that has them.
+//
+// Chunks of a replica whose samples are not needed are not decoded, so damage in them is not noticed.
+func Chunks(replicas [][]series.Chunk, o Options) ([]series.Chunk, error) {
+	return new(deduplicator).chunks(replicas, o)
+}
+
+// deduplicator keeps memory from one series to the next.
+type deduplicator struct {
+	reps   []*replica // as many as a series had so far
+	tracks []track
+	rows   []run
+	line   line
+	write  writer
+}
+
+func (d *deduplicator) chunks(replicas [][]series.Chunk, o Options) ([]series.Chunk, error) {
+	var out []series.Chunk
+	for _, k := range kinds(replicas) {
+		of := make([][]series.Chunk, 0, len(replicas))
+		for _, chunks := range replicas {
+			if chunks = k.of(chunks); len(chunks) > 0 {
+				of = append(of, chunks)
+			}
+		}
+		merged, err := d.merge(of, k, o)
+		if err != nil {
+			return nil, fmt.Errorf("deduplicate %d replicas: %w", len(of), err)
+		}
+		if out == nil {
+			out = merged
+			continue
+		}
+		out = append(slices.Clip(out), merged...)
+	}
+	if !slices.IsSortedFunc(out, series.CompareChunks) {
+		out = slices.Clone(out)
+		slices.SortStableFunc(out, series.CompareChunks)
+	}
+	return out, nil
+}
+
+// kind is a sort of chunks that is deduplicated apart from others.
+type kind struct {
+	resolution int64
+	aggregate  bool
+}
+
+func kindOf(c series.Chunk) kind {
+	return kind{resolution: c.Resolution, aggregate: c.Encoding == aggrchunk.Encoding}
+}
+
+func kinds(replicas [][]series.Chunk) (out []kind) {
+	for _, chunks := range replicas {
+		for _, c := range chunks {
+			if k := kindOf(c); !slices.Contains(out, k) {
+				out = append(out, k)
+			}
+		}
+	}
+	return out
+}
+
+// of are the chunks of the kind: the list itself where it has no others.
+func (k kind) of(chunks []series.Chunk) []series.Chunk {
+	other := func(c series.Chunk) bool { return kindOf(c) != k }
+	if !slices.ContainsFunc(chunks, other) {
+		return chunks
+	}
+	return slices.DeleteFunc(slices.Clone(chunks), other)
+}
+
+func (d *deduplicator) merge(of [][]series.Chunk, k kind, o Options) ([]series.Chunk, error) {
+	if k.aggregate {
+		return mergeAggregates(of, k.resolution)
+	}
+	for len(d.reps) < len(of) {
+		d.reps = append(d.reps, &replica{})
+	}
+	reps := d.reps[:len(of)]
+	out, err := d.raw(reps, of, k, o, (*replica).reset)
+	if errors.Is(err, errMisplaced) {
+		out, err = d.raw(reps, of, k, o, (*replica).resetWhole)
+	}
+	return out, err
+}
+
+// raw deduplicates raw chunks, which reset makes known to the replicas.
+func (d *deduplicator) raw(reps []*replica, of [][]series.Chunk, k kind, o Options, reset func(*replica, []series.Chunk) error) ([]series.Chunk, error) {
+	for i, chunks := range of {
+		if err := reset(reps[i], chunks); err != nil {
+			return nil, err
+		}
+	}
+	var runs []run
+	var err error
+	switch o.Func {
+	case Default:
+		runs, err = d.pick(reps)
+	case Chain:
+		runs, err = chosenBy(chain, reps)
+	case Penalty:
+		runs, err = chosenBy(penalty, reps)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.write.open.Reset()
+	d.write = writer{
+		reps: reps, resolution: k.resolution, open: d.write.open, encoded: d.write.encoded,
+		out: make([]series.Chunk, 0, len(of[0])+len(of[0])/8),
+	}
+	err = d.write.write(runs)
+	return d.write.out, err
+}
+
+// pick is the default algorithm, cell by cell. Its result stays valid until it is called again.
+func (d *deduplicator) pick(reps []*replica) ([]run, error) {
+	d.line = line{reps: reps, runs: d.line.runs[:0]}
+	cells := cells{reps: reps, next: make([]int, len(reps)), done: math.MinInt64, tracks: d.tracks}
+	for {
+		c, err := cells.advance()
+		if err != nil || c == nil {
+			d.tracks = cells.tracks
+			return d.line.runs, err
+		}
+		rows, err := c.choose(d.rows[:0])
+		if err != nil {
+			return nil, err
+		}
+		d.rows = rows
+		if err := d.line.add(c.start, rows); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// chosenBy runs an algorithm that looks at all samples.
+func chosenBy(f func([]*replica) []ref, reps []*replica) ([]run, error) {
+	for _, r := range reps {
+		if err := r.readAll(); err != nil {
+			return nil, err
+		}
+	}
+	return compress(reps, f(reps)), nil
+}

@@ -1,0 +1,508 @@
+package dedup
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/varve-io/varve/pkg/aggrchunk"
+	"github.com/varve-io/varve/pkg/chunkcodec"
+	"github.com/varve-io/varve/pkg/series"
+)
+
+// regular has a sample each step from start to end.
+func regular(start, end, step int64) *chunkcodec.Samples {
+	var s chunkcodec.Samples
+	for at := start; at < end; at += step {
+		s.AppendFloat(0, at, float64(at))
+	}
+	return &s
+}
+
+// split cuts samples into chunks of n.
+func split(t testing.TB, s *chunkcodec.Samples, n int) (out []series.Chunk) {
+	t.Helper()
+	for from := 0; from < s.Len(); from += n {
+		out = append(out, chunk(t, s, from, min(from+n, s.Len())))
+	}
+	return out
+}
+
+func TestAHealthyFirstReplicaPassesAsBytes(t *testing.T) {
+	a := split(t, regular(0, 2*Cell, 15_000), 100)
+	b := split(t, regular(7_000, 2*Cell, 15_000), 90)
+	if got := dedupe(t, a, b); !sameBytes(got, a) {
+		t.Errorf("got %d chunks, want the %d of the first replica", len(got), len(a))
+	}
+}
+
+// decoded are the chunks of each replica that Chunks decodes.
+func decoded(t testing.TB, replicas ...[]series.Chunk) (counts []int) {
+	t.Helper()
+	var d deduplicator
+	if _, err := d.chunks(replicas, Defaults()); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range d.reps {
+		counts = append(counts, r.decoded)
+	}
+	return counts
+}
+
+// TestOtherReplicasAreDecodedInHolesOnly cuts chunks as Prometheus does, which
+// begins one at each edge of a cell. There are four of 120 samples in each.
+func TestOtherReplicasAreDecodedInHolesOnly(t *testing.T) {
+	const start, end = 20 * Cell, 24 * Cell
+	jittered := func(phase int64, missed ...int64) []series.Chunk {
+		r := rand.New(rand.NewPCG(41, uint64(phase)))
+		var s chunkcodec.Samples
+		for at := start + phase; at < end; at += 15_000 {
+			at2 := at + r.Int64N(400)
+			if !slices.Contains(missed, at/15_000-start/15_000) {
+				s.AppendFloat(0, at2, float64(at2))
+			}
+		}
+		var out []series.Chunk
+		for from := start; from < end; from += Cell / 4 {
+			part := cut(&s, from, from+Cell/4)
+			out = append(out, chunk(t, part, 0, part.Len()))
+		}
+		return out
+	}
+	row := func(from, to int64) (out []int64) {
+		for i := from; i < to; i++ {
+			out = append(out, i)
+		}
+		return out
+	}
+	whole, other, third := jittered(1_000), jittered(7_000), jittered(12_000)
+	for name, tc := range map[string]struct {
+		in   [][]series.Chunk
+		want []int
+	}{
+		"two replicas without holes":                  {[][]series.Chunk{whole, other}, []int{16, 0}},
+		"three replicas without holes":                {[][]series.Chunk{whole, other, third}, []int{16, 0, 0}},
+		"a hole inside a chunk":                       {[][]series.Chunk{jittered(1_000, row(30, 40)...), other, third}, []int{16, 1, 0}},
+		"a missed scrape":                             {[][]series.Chunk{jittered(1_000, 31), other}, []int{16, 1}},
+		"a hole over the border of two chunks":        {[][]series.Chunk{jittered(1_000, row(110, 130)...), other}, []int{16, 2}},
+		"the first replica is down at a cell's start": {[][]series.Chunk{jittered(1_000, row(480, 500)...), other}, []int{16, 1}},
+		"the first replica misses a whole cell, where the other is lone": {
+			[][]series.Chunk{slices.Concat(whole[:4], whole[8:]), other}, []int{12, 2},
+		},
+		"a hole of the other replica, which could hide a higher density": {
+			[][]series.Chunk{whole, jittered(7_000, row(30, 40)...)}, []int{16, 4},
+		},
+		"the other replica ends, and the first is only looked at beside edges": {[][]series.Chunk{whole, other[:6]}, []int{11, 0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := decoded(t, tc.in...); !slices.Equal(got, tc.want) {
+				t.Errorf("decoded %v chunks, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestOnlyTheChunksAroundAHoleAreWrittenAnew(t *testing.T) {
+	whole := regular(0, Cell, 15_000)
+	var holed chunkcodec.Samples
+	holed.Append(whole, 0, 250)
+	holed.Append(whole, 260, whole.Len())
+	a := split(t, &holed, 100)
+	got := dedupe(t, a, split(t, regular(7_000, Cell, 15_000), 100))
+	for _, i := range []int{0, 1, 3} {
+		if !slices.ContainsFunc(got, func(c series.Chunk) bool { return bytes.Equal(c.Data, a[i].Data) }) {
+			t.Errorf("chunk %d of the first replica, which has no hole, was written anew", i)
+		}
+	}
+	if n := unpack(t, got).Len(); n != 470+10 {
+		t.Errorf("got %d samples, want 480", n)
+	}
+}
+
+func TestALoneReplicaIsOnlyDecodedWhereItHasTo(t *testing.T) {
+	a := split(t, regular(0, 3*Cell, 15_000), 120)
+	if got := dedupe(t, a); !sameBytes(got, a) {
+		t.Error("a lone replica was changed")
+	}
+	if got := decoded(t, a); got[0] != 4 {
+		t.Errorf("decoded %d chunks, want the 4 beside the two edges", got[0])
+	}
+}
+
+// TestChunksThatAreNotWhereTheySay checks that samples are sorted wherever they come from.
+func TestChunksThatAreNotWhereTheySay(t *testing.T) {
+	s := regular(0, 2*Cell, 15_000)
+	other := split(t, regular(7_000, 2*Cell, 15_000), 60)
+	for name, lie := range map[string]func(c []series.Chunk){
+		"times that are too narrow": func(c []series.Chunk) { c[3].MaxTime -= 30_000 },
+		"times of another chunk":    func(c []series.Chunk) { c[3].Data, c[5].Data = c[5].Data, c[3].Data },
+		"times that are too wide":   func(c []series.Chunk) { c[15].MaxTime = math.MaxInt64 },
+	} {
+		a := split(t, s, 60)
+		lie(a)
+		if d := difference(unpack(t, dedupe(t, a, other)), s); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
+func TestOverlappingChunksOfOneReplicaBecomeOne(t *testing.T) {
+	s := regular(0, Cell/2, 15_000)
+	a := append(split(t, s, 70), split(t, s, 50)...)
+	if d := difference(unpack(t, dedupe(t, a)), s); d != "" {
+		t.Error(d)
+	}
+	if d := difference(unpack(t, dedupe(t, a, split(t, regular(5_000, Cell/2, 15_000), 60))), s); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestWiden(t *testing.T) {
+	for name, tc := range map[string]struct{ mint, maxt, lo, hi int64 }{
+		"the inside of a cell":                    {Cell + edgeReach, Cell + edgeReach, Cell, 2*Cell - 1},
+		"the beginning of a cell needs the last":  {Cell + 1, Cell + 1, 0, 2*Cell - 1},
+		"times before 1970":                       {-1, -1, -Cell, -1},
+		"a range that is open on both sides":      {math.MinInt64, math.MaxInt64, math.MinInt64, math.MaxInt64},
+		"the first and the last moment of a cell": {Cell, 2*Cell - 1, 0, 2*Cell - 1},
+	} {
+		if lo, hi := Widen(tc.mint, tc.maxt); lo != tc.lo || hi != tc.hi {
+			t.Errorf("%s: got %d to %d, want %d to %d", name, lo, hi, tc.lo, tc.hi)
+		}
+	}
+}
+
+func TestNothingGivesNothing(t *testing.T) {
+	for _, in := range [][][]series.Chunk{nil, {nil}, {nil, nil}} {
+		if got := dedupe(t, in...); len(got) != 0 {
+			t.Errorf("got %v", got)
+		}
+	}
+}
+
+func TestDamageIsAnError(t *testing.T) {
+	good := split(t, regular(0, Cell, 15_000), 100)
+	for name, c := range map[string]series.Chunk{
+		"a cut chunk":                      {MinTime: 5, MaxTime: 99, Encoding: chunkenc.EncXOR, Data: good[0].Data[:20]},
+		"an unknown encoding":              {MinTime: 5, MaxTime: 99, Encoding: 42, Data: good[0].Data},
+		"an aggregate chunk of raw series": {MinTime: 5, MaxTime: 99, Encoding: aggrchunk.Encoding, Data: make([]byte, 5)},
+	} {
+		if _, err := Chunks([][]series.Chunk{good, {c}}, Defaults()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestChainTakesEverySample(t *testing.T) {
+	a, b := regular(0, 100_000, 10_000), regular(5_000, 100_000, 5_000)
+	b.V[1] = -1 // at 10 s, where the first replica has a sample, too
+	got, err := Chunks([][]series.Chunk{split(t, a, 10), split(t, b, 10)}, Options{Func: Chain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := difference(unpack(t, got), regular(0, 100_000, 5_000)); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestPenaltyStaysWithASideUntilItIsLate(t *testing.T) {
+	for name, tc := range map[string]struct{ a, b, want []int64 }{
+		"a regular side is kept":                              {[]int64{0, 15, 30, 45, 60}, []int64{4, 19, 34, 49}, []int64{0, 15, 30, 45, 60}},
+		"the side that comes 5 s later is taken at the start": {[]int64{0, 15, 30, 45}, []int64{7, 22, 37, 52}, []int64{0, 7, 22, 37, 52}},
+		"a hole is filled two distances late":                 {[]int64{0, 15, 30, 150, 165, 180}, []int64{4, 19, 34, 49, 64, 79, 94, 109, 124, 139}, []int64{0, 15, 30, 64, 79, 94, 109, 124, 139, 180}},
+		"one empty side leaves the other alone":               {nil, []int64{1, 2, 3}, []int64{1, 2, 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var reps []*replica
+			for _, times := range [][]int64{tc.a, tc.b} {
+				r := &replica{}
+				for _, at := range times {
+					r.s.AppendFloat(0, at*1000, 0)
+				}
+				reps = append(reps, r)
+			}
+			var got []int64
+			for _, r := range penalty(reps) {
+				got = append(got, reps[r.rep].s.T[r.i]/1000)
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestParseFunc(t *testing.T) {
+	for name, want := range map[string]Func{"": Default, "default": Default, "chain": Chain, "penalty": Penalty} {
+		if got, err := ParseFunc(name); err != nil || got != want {
+			t.Errorf("%q: got %s, %v", name, got, err)
+		}
+	}
+	if _, err := ParseFunc("magic"); err == nil {
+		t.Error("magic was accepted")
+	}
+	if (Options{Func: 9}).Validate() == nil || Defaults().Validate() != nil {
+		t.Error("options are not checked")
+	}
+}
+
+func TestSetJoinsReplicasOfEqualLabels(t *testing.T) {
+	a, b := regular(0, Cell, 15_000), regular(7_000, Cell, 15_000)
+	one, two := labels.FromStrings("s", "1"), labels.FromStrings("s", "2")
+	pieces := split(t, a, 100)
+	var w annotations.Annotations
+	w.Add(errors.New("careful"))
+	in := []series.Series{
+		{Labels: one, Replica: "a", Chunks: pieces[:2]},
+		{Labels: one, Replica: "a", Chunks: pieces[2:]}, // the same replica, from another store
+		{Labels: one, Replica: "b", Chunks: split(t, b, 100)},
+		{Labels: two, Replica: "b", Chunks: split(t, b, 100)},
+	}
+	got, warnings, err := series.Collect(NewSet(series.NewSet(in, w), Defaults()))
+	if err != nil || len(warnings) != 1 || len(got) != 2 {
+		t.Fatalf("got %d series, warnings %v, error %v", len(got), warnings, err)
+	}
+	for i, want := range []*chunkcodec.Samples{a, b} {
+		if got[i].Replica != "" || got[i].Labels.Get("s") != strconv.Itoa(i+1) {
+			t.Errorf("series %d: labels %s, replica %q", i, got[i].Labels, got[i].Replica)
+		}
+		if d := difference(unpack(t, got[i].Chunks), want); d != "" {
+			t.Errorf("series %d: %s", i, d)
+		}
+	}
+	if len(in[0].Chunks) != 2 {
+		t.Error("the input was changed")
+	}
+}
+
+func TestSetEndsWithAnError(t *testing.T) {
+	boom := errors.New("boom")
+	if got, _, err := series.Collect(NewSet(series.ErrSet(boom), Defaults())); !errors.Is(err, boom) || len(got) != 0 {
+		t.Errorf("got %d series and %v, want %v", len(got), err, boom)
+	}
+	bad := []series.Series{{Labels: labels.FromStrings("s", "1"), Chunks: []series.Chunk{{Encoding: 42}, {Encoding: 42}}}}
+	if got, _, err := series.Collect(NewSet(series.NewSet(bad, nil), Defaults())); !errors.Is(err, chunkcodec.ErrInvalid) || len(got) != 0 {
+		t.Errorf("got %d series and %v, want ErrInvalid", len(got), err)
+	}
+}
+
+// FuzzDedup draws two or three replicas from bytes and compares one cell with the naive version.
+func FuzzDedup(f *testing.F) {
+	f.Add([]byte("aaaaaaaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbb"), uint8(2))
+	f.Add([]byte{15, 15, 15, 200, 15, 15, 15, 15, 3, 15, 15, 15, 15, 15, 255, 255, 15, 15}, uint8(3))
+	r := rand.New(rand.NewPCG(21, 22))
+	for range 20 {
+		b := make([]byte, 200)
+		for i := range b {
+			if b[i] = 15; r.IntN(10) == 0 {
+				b[i] = byte(r.IntN(256))
+			}
+		}
+		f.Add(b, uint8(r.IntN(2)+2))
+	}
+	f.Fuzz(func(t *testing.T, distances []byte, n uint8) {
+		n = n%2 + 2
+		distances = distances[:min(len(distances), 400)] // the naive version is slow
+		reps := make([]*chunkcodec.Samples, n)
+		for i := range reps {
+			reps[i] = &chunkcodec.Samples{}
+			at := int64(i) * 4_000
+			for j := i; j < len(distances); j += int(n) {
+				if at += 1 + int64(distances[j])*1000; at >= Cell {
+					break
+				}
+				v := float64(at)
+				if distances[j]%16 == 7 {
+					v = stale()
+				}
+				reps[i].AppendFloat(0, at, v)
+			}
+		}
+		var in [][]series.Chunk
+		for _, s := range reps {
+			in = append(in, split(t, s, 50))
+		}
+		got := unpack(t, dedupe(t, in...))
+		if d := difference(got, naive(reps)); d != "" {
+			t.Errorf("%s\n got %s\nwant %s", d, text(got), text(naive(reps)))
+		}
+	})
+}
+
+// naive is decision 5 inside the first cell, said again in another way: it asks
+// for each sample of a later replica whether it may come in.
+func naive(reps []*chunkcodec.Samples) *chunkcodec.Samples {
+	type sample struct {
+		t int64
+		v float64
+	}
+	asked := reps // whose rhythm counts: all, or the first alone when the others keep step with it
+	if lead := slices.IndexFunc(reps, func(s *chunkcodec.Samples) bool { return s.Len() > 0 }); lead >= 0 && len(scrapes(reps[lead])) > 3 {
+		if !slices.ContainsFunc(reps, func(s *chunkcodec.Samples) bool { return outOfStep(scrapes(reps[lead]), s.T) }) {
+			asked = reps[lead : lead+1]
+		}
+	}
+	near := func(t int64) int64 { // the scrape interval near t
+		var few, best []int64
+		for _, s := range asked {
+			times := scrapes(s)
+			d := deltas(times)
+			if len(d) < 3 {
+				few = append(few, d...)
+				continue
+			}
+			i := 0
+			for i+1 < len(d) && times[i+1] <= t {
+				i++
+			}
+			best = append(best, quantile(slices.Clone(d[max(0, i-8):min(len(d), i+9)]), 2))
+		}
+		switch {
+		case len(best) > 0:
+			return slices.Min(best)
+		case len(few) > 0:
+			return min(quantile(few, 2), 300_000)
+		}
+		return 120_000
+	}
+	typical := func(s *chunkcodec.Samples) int64 {
+		if d := deltas(scrapes(s)); len(d) > 0 {
+			return quantile(d, 2)
+		}
+		return 0
+	}
+	densest := int64(math.MaxInt64)
+	for _, s := range asked {
+		if len(scrapes(s)) > 3 {
+			densest = min(densest, typical(s))
+		}
+	}
+	order := slices.Clone(reps)
+	slices.SortStableFunc(order, func(a, b *chunkcodec.Samples) int {
+		behind := func(s *chunkcodec.Samples) int {
+			if len(asked) > 1 && densest < math.MaxInt64 && 2*typical(s) > 3*densest {
+				return 1
+			}
+			return 0
+		}
+		return behind(a) - behind(b)
+	})
+	var out []sample
+	for _, s := range order {
+		if s.Len() == 0 {
+			continue
+		}
+		if len(out) > 0 {
+			out = slices.DeleteFunc(out, func(m sample) bool {
+				if !value.IsStaleNaN(m.v) {
+					return false
+				}
+				after := slices.IndexFunc(s.T, func(t int64) bool { return t > m.t })
+				if after < 0 {
+					after = s.Len()
+				}
+				left, right, limit := int64(0), Cell, 11*near(m.t)/10
+				if after > 0 {
+					left = s.T[after-1]
+				}
+				if after < s.Len() {
+					right = s.T[after]
+				}
+				if after > 0 && after < s.Len() {
+					limit = 3 * near(m.t) / 2
+				}
+				return !(after > 0 && value.IsStaleNaN(s.V[after-1])) && !(after < s.Len() && value.IsStaleNaN(s.V[after])) && right-left <= limit
+			})
+		}
+		var have []int64
+		for _, m := range out {
+			if !value.IsStaleNaN(m.v) {
+				have = append(have, m.t)
+			}
+		}
+		for i, at := range s.T {
+			k, _ := slices.BinarySearch(have, at)
+			left, right := int64(-1), int64(-1)
+			if k > 0 {
+				left = have[k-1]
+			}
+			if k < len(have) {
+				right = have[k]
+			}
+			open := left < 0 && right < 0
+			switch {
+			case left >= 0 && right >= 0:
+				open = 2*(right-left) > 3*min(near(left), near(right)) && 2*(at-left) >= near(left) && 2*(right-at) >= near(right)
+			case right >= 0:
+				open = 10*right > 11*near(right) && 2*(right-at) >= near(right)
+			case left >= 0:
+				open = 10*(Cell-left) > 11*near(left) && 2*(at-left) >= near(left)
+			}
+			if open {
+				out = append(out, sample{at, s.V[i]})
+			}
+		}
+		slices.SortStableFunc(out, func(a, b sample) int {
+			if a.t == b.t && value.IsStaleNaN(a.v) != value.IsStaleNaN(b.v) {
+				if value.IsStaleNaN(a.v) {
+					return 1
+				}
+				return -1
+			}
+			return int(a.t - b.t)
+		})
+		out = slices.CompactFunc(out, func(a, b sample) bool { return a.t == b.t })
+	}
+	var s chunkcodec.Samples
+	for _, m := range out {
+		s.AppendFloat(0, m.t, m.v)
+	}
+	return &s
+}
+
+// outOfStep reports whether other has, between its ends, half a sample more or
+// fewer than scrapes at the rhythm of lead would give, or begins with a short distance. Between
+// two samples of lead time runs in proportion: over one scrape, or in a hole over as many as it is long.
+func outOfStep(lead, other []int64) bool {
+	if len(other) <= 3 {
+		return false
+	}
+	d := deltas(lead)
+	local := func(i int) int64 {
+		i = min(i, len(d)-1)
+		return quantile(slices.Clone(d[max(0, i-8):min(len(d), i+9)]), 2)
+	}
+	position := func(t int64) (thousandths int64) {
+		if t < lead[0] {
+			return 1000 * (t - lead[0]) / local(0)
+		}
+		for i, left := range lead {
+			if i == len(d) {
+				return thousandths + 1000*(t-left)/local(i)
+			}
+			step := int64(1000)
+			if interval := min(local(i), local(i+1)); 2*d[i] > 3*interval {
+				step = 1000 * d[i] / interval
+			}
+			if t < lead[i+1] {
+				return thousandths + step*(t-left)/d[i]
+			}
+			thousandths += step
+		}
+		return thousandths
+	}
+	off := 1000*int64(len(other)-1) - position(other[len(other)-1]) + position(other[0])
+	at := 0
+	for at+1 < len(lead) && lead[at+1] <= other[0] {
+		at++
+	}
+	return off > 500 || off < -500 || 2*local(at) > 3*slices.Min(deltas(other[:4]))
+}

@@ -1,0 +1,315 @@
+package dedup
+
+import (
+	"math"
+	"slices"
+)
+
+// run is a row of samples of one unit, which may not be decoded yet.
+type run struct {
+	rep, unit int
+	from, to  int // positions in the unit, to exclusive
+}
+
+// track is what one replica has in a cell. Until load, only the chunks that
+// cross an edge of the cell are decoded.
+type track struct {
+	rep      int // index of the replica
+	r        *replica
+	lo, hi   int // its units
+	from, to int // the first sample of the first unit in the cell, and the end of those of the last one
+
+	times []int64 // of all its samples but stale markers; filled by load
+	lazy  bool    // whether load has not been called
+	stale bool    // whether there are stale markers
+	brief int64   // no median of neighbouring distances is shorter
+	long  []int   // where distances begin that could be holes by the replica's own rhythm
+	known [32]struct {
+		at     int // position in times, plus one
+		median int64
+	}
+}
+
+// newTrack finds what lies in [start, end) from unit lo on. It is empty when the two units are equal.
+func newTrack(rep int, r *replica, lo int, start, end int64) (track, error) {
+	k := track{rep: rep, r: r, lo: lo, hi: lo, lazy: true}
+	for k.hi < len(r.units) && r.units[k.hi].minTime < end {
+		k.hi++
+	}
+	for k.lo < k.hi {
+		first := &r.units[k.lo]
+		if first.minTime >= start {
+			break
+		}
+		if err := r.read(k.lo); err != nil {
+			return k, err
+		}
+		if k.from = position(r, first, start); k.from < first.n {
+			break
+		}
+		k.from = 0
+		k.lo++
+	}
+	for k.lo < k.hi {
+		last := &r.units[k.hi-1]
+		k.to = last.n
+		if last.maxTime < end {
+			break
+		}
+		if err := r.read(k.hi - 1); err != nil {
+			return k, err
+		}
+		if k.to = position(r, last, end); k.to > 0 && (k.hi-k.lo > 1 || k.to > k.from) {
+			break
+		}
+		k.hi--
+	}
+	return k, nil
+}
+
+// position is that of the first sample of a decoded unit at t or later.
+func position(r *replica, u *unit, t int64) int {
+	n, _ := slices.BinarySearch(r.s.T[u.at:u.at+u.n], t)
+	return n
+}
+
+// span is the part of unit u that lies in the cell.
+func (k *track) span(u int) run {
+	s := run{rep: k.rep, unit: u, to: k.r.units[u].n}
+	if u == k.lo {
+		s.from = k.from
+	}
+	if u == k.hi-1 {
+		s.to = k.to
+	}
+	return s
+}
+
+// len is the number of samples, stale markers included.
+func (k *track) len() (n int) {
+	for u := k.lo; u < k.hi; u++ {
+		s := k.span(u)
+		n += s.to - s.from
+	}
+	return n
+}
+
+// ends are the times of the first and of the last sample.
+func (k *track) ends() (first, last int64) {
+	a, b := &k.r.units[k.lo], &k.r.units[k.hi-1]
+	first, last = a.minTime, b.maxTime
+	if k.from > 0 {
+		first = k.r.s.T[a.at+k.from]
+	}
+	if k.to < b.n {
+		last = k.r.s.T[b.at+k.to-1]
+	}
+	return first, last
+}
+
+// beginning are the times of its first few samples, stale markers included.
+func (k *track) beginning() (times []int64, err error) {
+	const enough = minDeltas + 1
+	times = make([]int64, 0, enough)
+	for u := k.lo; u < k.hi && len(times) < enough; u++ {
+		unit, row := &k.r.units[u], k.span(u)
+		if unit.at == unread { // and wholly in the cell
+			if times, err = k.r.peek(times, enough, k.r.chunks[unit.lo]); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		n := min(row.to-row.from, enough-len(times))
+		times = append(times, k.r.s.T[unit.at+row.from:unit.at+row.from+n]...)
+	}
+	return times, nil
+}
+
+// runs are all its samples.
+func (k *track) runs(dst []run) []run {
+	for u := k.lo; u < k.hi; u++ {
+		dst = append(dst, k.span(u))
+	}
+	return dst
+}
+
+// between appends what it has from one time to another, both inclusive, and decodes it.
+func (k *track) between(dst []run, from, to int64) ([]run, error) {
+	for u := k.lo; u < k.hi; u++ {
+		unit := &k.r.units[u]
+		if unit.maxTime < from {
+			continue
+		}
+		if unit.minTime > to {
+			break
+		}
+		if err := k.r.read(u); err != nil {
+			return dst, err
+		}
+		row := k.span(u)
+		row.from = max(row.from, position(k.r, unit, from))
+		if to < math.MaxInt64 {
+			row.to = min(row.to, position(k.r, unit, to+1))
+		}
+		if row.from < row.to {
+			dst = append(dst, row)
+		}
+	}
+	return dst, nil
+}
+
+// load decodes the track and takes its rhythm.
+func (k *track) load() error {
+	if !k.lazy {
+		return nil
+	}
+	k.lazy = false
+	for u := k.lo; u < k.hi; u++ {
+		if err := k.r.read(u); err != nil {
+			return err
+		}
+	}
+	k.scrapes()
+	var longest int64
+	if k.brief, longest = spread(k.times); !tooFar(longest, k.brief) {
+		return nil
+	}
+	for i := 1; i < len(k.times); i++ {
+		if tooFar(k.times[i]-k.times[i-1], k.brief) {
+			k.long = append(k.long, i-1)
+		}
+	}
+	return nil
+}
+
+// scrapes collects the times. Where nothing has to be left out they are those that were decoded.
+func (k *track) scrapes() {
+	s, joined, n := &k.r.s, true, 0
+	for u := k.lo; u < k.hi; u++ {
+		unit, span := &k.r.units[u], k.span(u)
+		joined = joined && (u == k.lo || unit.at == k.r.units[u-1].at+k.r.units[u-1].n)
+		k.stale = k.stale || k.r.anyStale(unit.at+span.from, unit.at+span.to)
+		n += span.to - span.from
+	}
+	if joined && !k.stale {
+		at := k.r.units[k.lo].at + k.from
+		k.times = s.T[at : at+n : at+n]
+		return
+	}
+	k.times = make([]int64, 0, n)
+	for u := k.lo; u < k.hi; u++ {
+		at, span := k.r.units[u].at, k.span(u)
+		for i := at + span.from; i < at+span.to; i++ {
+			if !k.r.stale(i) {
+				k.times = append(k.times, s.T[i])
+			}
+		}
+	}
+}
+
+// measured reports whether there are enough samples to show a scrape interval.
+func (k *track) measured() bool { return len(k.times) > minDeltas }
+
+// around is the median distance between samples near t; it needs two of them.
+func (k *track) around(t int64) int64 {
+	i, found := slices.BinarySearch(k.times, t)
+	if !found {
+		i--
+	}
+	n := len(k.times) - 1
+	i = min(max(i, 0), n-1)
+	known := &k.known[i%len(k.known)]
+	if known.at == i+1 {
+		return known.median
+	}
+	var buf [2*reach + 1]int64
+	window := buf[:0]
+	for j := max(0, i-reach); j < min(n, i+reach+1); j++ {
+		window = append(window, k.times[j+1]-k.times[j])
+	}
+	known.at, known.median = i+1, quantile(window, 2)
+	return known.median
+}
+
+// typical is the median distance in the whole cell, 0 when there is none.
+func (k *track) typical() int64 {
+	if len(k.times) < 2 {
+		return 0
+	}
+	return quantile(deltas(k.times), 2)
+}
+
+// beat is the position of t in the rhythm of the track, in thousandths of a
+// scrape since the first one. A distance counts as one scrape, a hole as many as are missing in it.
+func (k *track) beat(t int64) int64 {
+	i, found := slices.BinarySearch(k.times, t)
+	if !found {
+		i--
+	}
+	last := len(k.times) - 1
+	switch {
+	case i < 0:
+		return 1000 * (t - k.times[0]) / k.around(k.times[0])
+	case i == last:
+		return k.beats(last) + 1000*(t-k.times[last])/k.around(k.times[last])
+	}
+	left, right := k.times[i], k.times[i+1]
+	return k.beats(i) + k.step(i)*(t-left)/(right-left)
+}
+
+// beats is the position of scrape i.
+func (k *track) beats(i int) int64 {
+	n := 1000 * int64(i)
+	for _, j := range k.long {
+		if j >= i {
+			break
+		}
+		n += k.step(j) - 1000
+	}
+	return n
+}
+
+// step is the number of scrapes, in thousandths, from i to the next.
+func (k *track) step(i int) int64 {
+	left, right := k.times[i], k.times[i+1]
+	d := right - left
+	if !tooFar(d, k.brief) {
+		return 1000
+	}
+	if interval := min(k.around(left), k.around(right)); tooFar(d, interval) {
+		return 1000 * d / interval
+	}
+	return 1000
+}
+
+// spread returns the longest distance, and a lower bound of the medians that around gives:
+// with nine distances or more each median has four others below it, with three it has one.
+func spread(times []int64) (brief, longest int64) {
+	n := len(times) - 1
+	if n < 1 {
+		return 0, 0
+	}
+	var least [reach/2 + 1]int64 // in rising order
+	keep := min((min(n, reach+1)-1)/2+1, len(least))
+	for i := range keep {
+		least[i] = times[i+1] - times[i]
+		longest = max(longest, least[i])
+	}
+	slices.Sort(least[:keep])
+	limit, last := least[keep-1], times[keep]
+	for _, t := range times[keep+1:] {
+		d := t - last
+		last = t
+		longest = max(longest, d)
+		if d >= limit {
+			continue
+		}
+		at := keep - 1
+		for ; at > 0 && least[at-1] > d; at-- {
+			least[at] = least[at-1]
+		}
+		least[at] = d
+		limit = least[keep-1]
+	}
+	return limit, longest
+}

@@ -1,0 +1,95 @@
+package planner
+
+import (
+	"github.com/varve-io/varve/pkg/block"
+)
+
+// compact gives the compactions of one group: overlaps, and then the ranges that
+// no overlap is in the way of.
+func (s *state) compact(g *group) []Job {
+	candidates := block.Select(g.blocks, func(e *block.Entry) bool {
+		return e.NoCompact == nil && !s.taken[e.Meta.ULID]
+	})
+	var jobs []Job
+	var apart []*block.Entry      // blocks that overlap with no other
+	var pending []block.TimeRange // where a block is still to come, or to settle
+	for _, run := range overlaps(candidates) {
+		switch {
+		case !s.settled(run) || len(run) > 1 && !s.assembled(run):
+			pending = append(pending, span(run))
+			s.hold(run)
+		case len(run) > 1:
+			jobs = append(jobs, s.merge(g, run, "overlap"))
+			pending = append(pending, span(run))
+		default:
+			apart = append(apart, run[0])
+		}
+	}
+	return append(jobs, s.ranges(g, apart, pending)...)
+}
+
+// overlaps cuts blocks, in a set's order, into the longest runs in which each
+// block overlaps with what comes before it.
+func overlaps(blocks []*block.Entry) [][]*block.Entry {
+	var runs [][]*block.Entry
+	var end int64
+	for _, e := range blocks {
+		if len(runs) == 0 || e.Meta.MinTime >= end {
+			runs = append(runs, nil)
+			end = e.Meta.MaxTime
+		}
+		runs[len(runs)-1] = append(runs[len(runs)-1], e)
+		end = max(end, e.Meta.MaxTime)
+	}
+	return runs
+}
+
+// span is the range from the first block's start to the last end.
+func span(blocks []*block.Entry) block.TimeRange {
+	r := blocks[0].Meta.TimeRange()
+	for _, e := range blocks {
+		r.MinTime, r.MaxTime = min(r.MinTime, e.Meta.MinTime), max(r.MaxTime, e.Meta.MaxTime)
+	}
+	return r
+}
+
+// settled reports whether every block has been there for the consistency delay.
+func (s *state) settled(blocks []*block.Entry) bool {
+	for _, e := range blocks {
+		if !e.Meta.Settled(s.policy.ConsistencyDelay, s.now) {
+			return false
+		}
+	}
+	return true
+}
+
+// assembled reports whether it is time to merge overlapping blocks: when every
+// known replica of the stream is among them, or when they ended two arriving
+// blocks ago and the missing one will come late or never. Merging is right at
+// any time; waiting only saves doing it twice. What was merged before, and
+// streams without replicas, need not wait.
+func (s *state) assembled(run []*block.Entry) bool {
+	here := map[string]bool{}
+	for _, e := range run {
+		r := s.replica(e.Meta)
+		if r == "" {
+			return true
+		}
+		here[r] = true
+	}
+	stream := run[0].Meta.Group(s.policy.ReplicaLabels).Stream
+	if len(here) == len(s.replicas[stream]) {
+		return true
+	}
+	return span(run).MaxTime+2*s.policy.Levels[0].Milliseconds() <= s.now.UnixMilli()
+}
+
+// merge gives the job that makes one block of several, and takes them.
+func (s *state) merge(g *group, blocks []*block.Entry, reason string) Job {
+	job := Compact{Group: g.key, Range: span(blocks), Reason: reason}
+	for _, e := range blocks {
+		job.Sources = append(job.Sources, e.Meta)
+		s.taken[e.Meta.ULID] = true
+	}
+	return job
+}
