@@ -1,0 +1,243 @@
+package daemon
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/version"
+)
+
+// ErrHelp says that help or the version was asked for and has been written: the
+// process ends with exit code 0.
+var ErrHelp = errors.New("help requested")
+
+// Flags are the command line of one component: a kingpin application that
+// returns its errors, never exits, and accepts the component's own name as first
+// argument, because operators start images that way (`sidecar --tsdb.path=…`).
+type Flags struct {
+	*kingpin.Application
+	helped   bool
+	ignored  []*ignoredValue
+	contents []*Content
+}
+
+// NewFlags returns a command line without flags but --help and --version, which
+// write to usage.
+func NewFlags(component, help string, usage io.Writer) *Flags {
+	f := &Flags{Application: kingpin.New(component, help)}
+	f.UsageWriter(usage).ErrorWriter(usage).Terminate(func(int) { f.helped = true })
+	f.Version(version.Print("varve " + component))
+	f.HelpFlag.Short('h')
+	return f
+}
+
+// Parse reads args, without the program's name, into the bound variables. It
+// returns ErrHelp if --help or --version was given; any other error names the
+// flag that is to be changed.
+func (f *Flags) Parse(args []string) error {
+	if len(args) > 0 && args[0] == f.Name {
+		args = args[1:]
+	}
+	_, err := f.Application.Parse(args)
+	switch {
+	case f.helped:
+		return ErrHelp
+	case err != nil:
+		return fmt.Errorf("parse flags: %w; try --help", f.blame(args, err))
+	}
+	for _, c := range f.contents {
+		if c.text != "" && c.path != "" {
+			return fmt.Errorf("parse flags: --%s and --%s-file are both given; keep one", c.name, c.name)
+		}
+	}
+	return nil
+}
+
+// blame names the flag whose value a parser refused: kingpin passes the parser's
+// error on as it is.
+func (f *Flags) blame(args []string, err error) error {
+	parsed, syntax := f.ParseContext(args)
+	if syntax != nil {
+		return err
+	}
+	for _, e := range parsed.Elements {
+		if flag, ok := e.Clause.(*kingpin.FlagClause); ok && e.Value != nil {
+			if m := flag.Model(); m.Value.Set(*e.Value) != nil {
+				return fmt.Errorf("--%s: %w", m.Name, err)
+			}
+		}
+	}
+	return err
+}
+
+// Duration declares a flag in Prometheus' syntax (5m, 1h30m, 2w). The value of
+// dst is the default.
+func (f *Flags) Duration(name, help string, dst *time.Duration) {
+	f.Flag(name, help).Default(model.Duration(*dst).String()).SetValue((*model.Duration)(dst))
+}
+
+// List declares a flag that may be repeated and whose values are split at
+// commas. What dst holds is the default.
+func (f *Flags) List(name, help string, dst *[]string) {
+	f.Flag(name, help).Default(*dst...).SetValue((*listValue)(dst))
+	*dst = nil // Parse sets what is given, or the default
+}
+
+// Content is a setting given as text (--x) or as the path of a file (--x-file).
+type Content struct{ name, text, path string }
+
+// Content declares the flags name and name-file. Parse refuses both at once.
+func (f *Flags) Content(name, help string) *Content {
+	c := &Content{name: name}
+	f.Flag(name, help+" Text; see also --"+name+"-file.").PlaceHolder("<content>").StringVar(&c.text)
+	f.Flag(name+"-file", help+" Path of a file.").PlaceHolder("<path>").StringVar(&c.path)
+	f.contents = append(f.contents, c)
+	return c
+}
+
+// Read returns the setting's bytes with $(NAME) replaced by the environment
+// variable NAME, empty if neither flag was given. A variable that is not set is
+// an error.
+func (c *Content) Read() ([]byte, error) {
+	flag, text := c.name, []byte(c.text)
+	if c.path != "" {
+		content, err := os.ReadFile(c.path)
+		if err != nil {
+			return nil, fmt.Errorf("read --%s-file: %w", c.name, err)
+		}
+		flag, text = c.name+"-file", content
+	}
+	var unset []string
+	expanded := regexp.MustCompile(`\$\([a-zA-Z0-9_]+\)`).ReplaceAllFunc(text, func(ref []byte) []byte {
+		name := string(ref[2 : len(ref)-1])
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			unset = append(unset, name)
+		}
+		return []byte(value)
+	})
+	if len(unset) > 0 {
+		return nil, fmt.Errorf("expand --%s: environment variables not set: %s", flag, strings.Join(unset, ", "))
+	}
+	return expanded, nil
+}
+
+// Ignored is a flag of Thanos that we do not need. It is accepted, hidden from
+// the help, and logged as having no effect when given.
+type Ignored struct {
+	Name   string
+	Switch bool     // --x and --no-x; otherwise the flag takes a value
+	Values []string // the values it may have; nil means any
+	Reason string   // said in the log line, for the operator; may be empty
+	// Refused makes the flag an error when it is given: ignoring it would lead to wrong results.
+	Refused bool
+}
+
+// Ignore declares flags without effect. New logs those that were given, through
+// the Options bound to f.
+func (f *Flags) Ignore(list ...Ignored) {
+	for _, i := range list {
+		v := &ignoredValue{Ignored: i}
+		f.ignored = append(f.ignored, v)
+		f.Flag(i.Name, "Has no effect; accepted for compatibility.").Hidden().SetValue(v)
+	}
+}
+
+// logIgnored says which flags without effect were on the command line.
+func (f *Flags) logIgnored(log *slog.Logger) {
+	for _, v := range f.ignored {
+		if v.given {
+			log.Warn("flag has no effect", "flag", "--"+v.Name, "reason", cmp.Or(v.Reason, "not needed here"))
+		}
+	}
+}
+
+// ignoredValue is a kingpin.Value that remembers being set and nothing else: a
+// value may be a secret.
+type ignoredValue struct {
+	Ignored
+	given bool
+}
+
+func (v *ignoredValue) Set(s string) error {
+	if v.Values != nil && !slices.Contains(v.Values, s) {
+		return fmt.Errorf("%q is none of %s", s, strings.Join(v.Values, ", "))
+	}
+	if v.Refused && s != "" && s != "false" {
+		return errors.New("not built yet: " + v.Reason)
+	}
+	v.given = !v.Refused
+	return nil
+}
+
+func (v *ignoredValue) String() string     { return "" }
+func (v *ignoredValue) IsBoolFlag() bool   { return v.Switch }
+func (v *ignoredValue) IsCumulative() bool { return true }
+
+type listValue []string
+
+func (l *listValue) Set(s string) error {
+	for v := range strings.SplitSeq(s, ",") {
+		if v = strings.TrimSpace(v); v != "" {
+			*l = append(*l, v)
+		}
+	}
+	return nil
+}
+
+func (l *listValue) String() string     { return strings.Join(*l, ",") }
+func (l *listValue) IsCumulative() bool { return true }
+
+// TimeOrDuration is a point in time, or a distance from now that moves with it.
+// The zero value is the zero time. It is a kingpin.Value.
+type TimeOrDuration struct {
+	at       time.Time
+	distance model.Duration // from now, instead of at, if relative
+	relative bool
+}
+
+// Time declares a flag that takes an RFC3339 time or a duration relative to now
+// (-2w), as text does, its default.
+func (f *Flags) Time(name, help, text string, dst *TimeOrDuration) {
+	f.Flag(name, help).Default(text).SetValue(dst)
+}
+
+// At returns the point in time, seen from now.
+func (t TimeOrDuration) At(now time.Time) time.Time {
+	if t.relative {
+		return now.Add(time.Duration(t.distance))
+	}
+	return t.at
+}
+
+// Set parses s.
+func (t *TimeOrDuration) Set(s string) error {
+	if at, err := time.Parse(time.RFC3339, s); err == nil {
+		*t = TimeOrDuration{at: at}
+		return nil
+	}
+	distance, err := model.ParseDurationAllowNegative(strings.TrimPrefix(s, "+"))
+	if err != nil {
+		return fmt.Errorf("%q is neither a time such as 2006-01-02T15:04:05Z nor a duration such as -2w", s)
+	}
+	*t = TimeOrDuration{distance: distance, relative: true}
+	return nil
+}
+
+// String returns what Set accepts.
+func (t *TimeOrDuration) String() string {
+	if t.relative {
+		return t.distance.String()
+	}
+	return t.at.Format(time.RFC3339)
+}
