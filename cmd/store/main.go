@@ -1,0 +1,123 @@
+// Command store answers Store API requests from the blocks of one bucket.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/oklog/run"
+	"github.com/prometheus/common/version"
+
+	"github.com/varve-io/varve/pkg/bucket"
+	"github.com/varve-io/varve/pkg/daemon"
+	"github.com/varve-io/varve/pkg/fetcher"
+	"github.com/varve-io/varve/pkg/store"
+	"github.com/varve-io/varve/pkg/storeapi"
+)
+
+func main() {
+	err := serve(context.Background(), os.Args[1:], os.Stderr)
+	if err != nil && !errors.Is(err, daemon.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "store:", err)
+		os.Exit(1)
+	}
+}
+
+func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
+	o, err := parse(args, stderr)
+	if err != nil {
+		return err
+	}
+
+	// Logger, metrics registry, readiness probe, bound listeners.
+	d, err := daemon.New("store", o.daemon, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+
+	bkt, err := bucket.Open(ctx, o.bucket, d.Logger, d.Registry)
+	if err != nil {
+		return fmt.Errorf("open bucket: %w", err)
+	}
+	defer func() { err = errors.Join(err, bkt.Close()) }()
+	if err := bucket.Check(ctx, bkt); err != nil {
+		return fmt.Errorf("check bucket: %w", err)
+	}
+
+	gateway, err := store.New(bkt, o.store, d.Logger, d.Registry)
+	if err != nil {
+		return fmt.Errorf("open store in %s: %w", o.store.Dir, err)
+	}
+	defer func() { err = errors.Join(err, gateway.Close()) }()
+	o.fetcher.CacheDir = filepath.Join(o.store.Dir, "metas")
+	blocks := fetcher.New(bkt, o.fetcher, d.Logger, d.Registry)
+
+	syncBlocks := func(ctx context.Context) error {
+		set, err := blocks.Fetch(ctx)
+		if err != nil {
+			return fmt.Errorf("fetch blocks: %w", err)
+		}
+		if err := gateway.Sync(ctx, set); err != nil {
+			return fmt.Errorf("sync blocks: %w", err)
+		}
+		return nil
+	}
+	register := storeapi.Register(gateway, storeapi.ServerOptions{Version: version.Version})
+
+	// Interrupted in this order: stop answering, stop working, stop reporting.
+	return d.Run(ctx, func(g *run.Group) {
+		g.Add(d.GRPC(storeapi.ServerOption(), register))
+		g.Add(d.Every("sync", o.every, retried(announced(syncBlocks, d.Probe), d.Logger)))
+		g.Add(d.HTTP(nil))
+	})
+}
+
+// announced makes the process ready when sync has come to its end once; until then
+// the probe says what keeps it. A later error changes nothing: the last known blocks
+// are served on.
+func announced(sync func(context.Context) error, probe *daemon.Probe) func(context.Context) error {
+	synced := false
+	return func(ctx context.Context) error {
+		err := sync(ctx)
+		switch {
+		case err == nil:
+			synced = true
+			probe.Ready()
+		case !synced && ctx.Err() == nil:
+			probe.NotReady(err)
+		}
+		return err
+	}
+}
+
+// retried repeats fn after an error a few times at a short distance, so that a
+// store that starts beside its bucket is not late by a whole interval. It logs the
+// errors that it does not return.
+func retried(fn func(context.Context) error, log *slog.Logger) func(context.Context) error {
+	const attempts, pause = 4, 5 * time.Second
+	return func(ctx context.Context) error {
+		err := fn(ctx)
+		for range attempts - 1 {
+			if err == nil {
+				return nil
+			}
+			if ctx.Err() == nil {
+				log.Warn("blocks not known, trying again", "retry_in", pause, "err", err)
+			}
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return err
+			}
+			err = fn(ctx)
+		}
+		return err
+	}
+}

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"go.uber.org/goleak"
+
+	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/pkg/block/blocktest"
+	"github.com/varve-io/varve/pkg/daemon"
+	"github.com/varve-io/varve/pkg/series"
+	"github.com/varve-io/varve/pkg/storeapi"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// logs is a log that may be read while it is written.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// address waits for the log line of a server and returns where it listens.
+func (l *logs) address(t *testing.T, message string) string {
+	t.Helper()
+	line := regexp.MustCompile(`msg="` + message + `" address=(\S+)`)
+	var found []string
+	eventually(t, "the log line "+message, func() bool {
+		found = line.FindStringSubmatch(l.String())
+		return found != nil
+	})
+	return found[1]
+}
+
+func eventually(t *testing.T, what string, fn func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !fn() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func get(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, b.String()
+}
+
+func TestServesABucketUntilItIsStopped(t *testing.T) {
+	dir := t.TempDir()
+	blocktest.DirIn(t, dir, blocktest.Spec{
+		Load:   "load 15s\n  up{job=\"x\"} 1x20\n  up{job=\"y\"} 0x20",
+		Labels: map[string]string{"cluster": "eu", "replica": "a"},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := new(logs)
+	done := make(chan error, 1)
+	go func() {
+		done <- serve(ctx, []string{
+			"store", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--data-dir=" + t.TempDir(),
+			"--objstore.config={type: FILESYSTEM, config: {directory: " + dir + "}}", "--index-cache-size=1GB",
+		}, log)
+	}()
+	defer http.DefaultClient.CloseIdleConnections()
+
+	httpAddress := log.address(t, "Listening on")
+	eventually(t, "readiness", func() bool {
+		status, _ := get(t, "http://"+httpAddress+"/-/ready")
+		return status == http.StatusOK
+	})
+	conn, err := storeapi.Dial(log.address(t, "listening for gRPC"), storeapi.DialOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	client, err := storeapi.NewClient(conn, "store", storeapi.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := client.Info(ctx)
+	if err != nil || info.Component != "store" || len(info.LabelSets) != 1 {
+		t.Errorf("info is %+v (%v)", info, err)
+	}
+	got, warnings, err := series.Collect(client.Series(ctx, &storeapi.Request{
+		MaxTime: 1e9, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")},
+		WithoutLabels: []string{"replica"},
+	}))
+	if err != nil || len(warnings) > 0 || len(got) != 2 {
+		t.Fatalf("%d series, want 2 (%v, %v)", len(got), warnings, err)
+	}
+	if want := `{__name__="up", cluster="eu", job="x"}`; got[0].Labels.String() != want || got[0].Replica != "a" {
+		t.Errorf("first series is %s of %q, want %s of a", got[0].Labels, got[0].Replica, want)
+	}
+	if _, body := get(t, "http://"+httpAddress+"/metrics"); !strings.Contains(body, "varve_store_blocks 1\n") {
+		t.Error("metrics do not say that there is one block")
+	}
+	if text := log.String(); strings.Count(text, "has no effect") != 1 || !strings.Contains(text, "--index-cache-size") {
+		t.Errorf("the flag without effect is not named once:\n%s", text)
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("serve ended with %v", err)
+	}
+}
+
+// moody is an S3 without objects that can be told to refuse listings.
+type moody struct{ refuses atomic.Bool }
+
+func (m *moody) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/xml")
+	if m.refuses.Load() && r.URL.Query().Get("max-keys") == "" { // the check at start asks for one
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>Not today.</Message></Error>")
+		return
+	}
+	_, _ = io.WriteString(w, "<ListBucketResult><Name>bkt</Name></ListBucketResult>")
+}
+
+func TestReadinessSaysWhatKeepsTheFirstSyncAndNoLaterOne(t *testing.T) {
+	s3 := new(moody)
+	s3.refuses.Store(true)
+	server := httptest.NewServer(s3)
+	defer server.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := new(logs)
+	done := make(chan error, 1)
+	go func() {
+		done <- serve(ctx, []string{
+			"store", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--data-dir=" + t.TempDir(), "--sync-block-duration=20ms",
+			"--objstore.config={type: S3, config: {bucket: bkt, region: x, insecure: true, access_key: k, secret_key: s, endpoint: '" + server.Listener.Addr().String() + "'}}",
+		}, log)
+	}()
+	defer http.DefaultClient.CloseIdleConnections()
+
+	ready := "http://" + log.address(t, "Listening on") + "/-/ready"
+	eventually(t, "readiness to say what is wrong", func() bool {
+		status, body := get(t, ready)
+		return status == http.StatusServiceUnavailable && strings.Contains(body, "AccessDenied: Not today")
+	})
+	again := func() int { return strings.Count(log.String(), "trying again") }
+	eventually(t, "a log line that says it too", func() bool { return again() > 0 && strings.Contains(log.String(), "AccessDenied: Not today") })
+	s3.refuses.Store(false)
+	eventually(t, "readiness", func() bool {
+		status, _ := get(t, ready)
+		return status == http.StatusOK
+	})
+	s3.refuses.Store(true)
+	before := again()
+	eventually(t, "a later error", func() bool { return again() > before })
+	if status, body := get(t, ready); status != http.StatusOK {
+		t.Errorf("readiness after a later error: got %d %s, want 200", status, body)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("serve ended with %v", err)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	var out bytes.Buffer
+	if err := serve(t.Context(), []string{"store", "--help"}, &out); !errors.Is(err, daemon.ErrHelp) {
+		t.Errorf("error is %v, want %v", err, daemon.ErrHelp)
+	}
+	golden.Check(t, filepath.Join("testdata", "help.txt"), out.String())
+}
+
+// kubeThanos is what kube-thanos' store objects pass, all options taken.
+const kubeThanos = `
+store
+--log.level=info
+--log.format=logfmt
+--data-dir=/var/thanos/store
+--grpc-address=0.0.0.0:10901
+--http-address=0.0.0.0:10902
+--objstore.config=$(OBJSTORE_CONFIG)
+--ignore-deletion-marks-delay=24h
+--index-cache.config="config":
+  "addresses":
+  - "dnssrv+_client._tcp.memcached.thanos.svc"
+"type": "memcached"
+--store.caching-bucket.config="type": "memcached"
+--min-time=-6w
+--max-time=-2h
+--store.grpc.touched-series-limit=100000
+--store.grpc.series-sample-limit=50000000
+--store.grpc.downloaded-bytes-limit=5GB
+--tracing.config="config":
+  "service_name": "thanos-store"
+"type": "JAEGER"
+--selector.relabel-config=- action: hashmod
+  source_labels: ["__block_id"]
+  target_label: shard
+  modulus: 3
+- action: keep
+  source_labels: ["shard"]
+  regex: 0`
+
+func TestKubeThanosArgumentsAreAccepted(t *testing.T) {
+	args := strings.Split(strings.TrimSpace(kubeThanos), "\n--")
+	for i := range args[1:] {
+		args[i+1] = "--" + args[i+1]
+	}
+	var usage bytes.Buffer
+	o, err := parse(args, &usage)
+	if err != nil {
+		t.Fatalf("parse: %v\n%s", err, usage.String())
+	}
+	got := fmt.Sprint(o.store.Dir, " ", o.store.Limits, " ", o.store.IgnoreDeletionMarksDelay, " ", len(o.store.Selector))
+	if want := "/var/thanos/store {100000 0 50000000 0 5368709120} 24h0m0s 2"; got != want {
+		t.Errorf("options are %s, want %s", got, want)
+	}
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	if got, want := o.store.MinTime(now), now.Add(-6*7*24*time.Hour); !got.Equal(want) {
+		t.Errorf("--min-time is %s, want %s", got, want)
+	}
+	if got, want := o.store.MaxTime(now), now.Add(-2*time.Hour); !got.Equal(want) {
+		t.Errorf("--max-time is %s, want %s", got, want)
+	}
+}
+
+func TestEveryIgnoredFlagIsAccepted(t *testing.T) {
+	args := []string{"--objstore.config={type: FILESYSTEM}"}
+	for _, i := range ignored() {
+		switch {
+		case i.Switch:
+			args = append(args, "--"+i.Name)
+		case i.Values != nil:
+			args = append(args, "--"+i.Name+"="+i.Values[0])
+		default:
+			args = append(args, "--"+i.Name+"=1")
+		}
+	}
+	if _, err := parse(args, t.Output()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMistakesAreNamed(t *testing.T) {
+	bucket := "--objstore.config={type: FILESYSTEM, config: {directory: " + t.TempDir() + "}}"
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no bucket":                    {nil, "--objstore.config"},
+		"an unknown bucket type":       {[]string{"--objstore.config={type: FLOPPY}"}, "FLOPPY"},
+		"an unknown flag":              {[]string{bucket, "--stroe.cache-bytes=1"}, "stroe.cache-bytes"},
+		"a selector that is no YAML":   {[]string{bucket, "--selector.relabel-config=["}, "--selector.relabel-config"},
+		"a selector that replaces":     {[]string{bucket, "--selector.relabel-config=[{action: replace, target_label: x}]"}, "only keep, drop and hashmod"},
+		"a sync interval of nothing":   {[]string{bucket, "--sync-block-duration=0s"}, "--sync-block-duration"},
+		"a concurrency of zero":        {[]string{bucket, "--store.grpc.series-max-concurrency=0"}, "--store.grpc.series-max-concurrency"},
+		"a limit below zero":           {[]string{bucket, "--store.limits.request-series=-1"}, "--store.limits.request-series"},
+		"a time that is none":          {[]string{bucket, "--min-time=yesterday"}, "--min-time"},
+		"a data dir that is a file":    {[]string{bucket, "--data-dir=main_test.go"}, "main_test.go"},
+		"a request without any memory": {[]string{bucket, "--store.request-bytes=1KB"}, "--store.request-bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stderr bytes.Buffer
+			args := append([]string{"--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"}, tc.args...)
+			if !strings.Contains(strings.Join(args, " "), "--data-dir") {
+				args = append(args, "--data-dir="+t.TempDir())
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			err := serve(ctx, args, &stderr)
+			if err == nil || !strings.Contains(err.Error(), tc.want) || ctx.Err() != nil {
+				t.Errorf("error is %v, want one that names %s", err, tc.want)
+			}
+		})
+	}
+}

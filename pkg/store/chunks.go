@@ -1,0 +1,263 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/varve-io/varve/pkg/aggrchunk"
+	"github.com/varve-io/varve/pkg/blockindex"
+	"github.com/varve-io/varve/pkg/pagecache"
+	"github.com/varve-io/varve/pkg/series"
+	"github.com/varve-io/varve/pkg/storeapi"
+)
+
+// errCorruptChunk marks a chunk whose bytes contradict its format or its checksum.
+var errCorruptChunk = errors.New("corrupt chunk")
+
+const (
+	// spansInFlight is how many ranges one stream reads at once.
+	spansInFlight = 8
+	// likelySize is what we expect of a chunk when nothing else is known.
+	likelySize = 4 << 10
+	// mostSize is the largest chunk we expect; a larger one is read twice.
+	mostSize = 256 << 10
+	// maxRecord is far beyond what any writer makes of a chunk.
+	maxRecord = 16 << 20
+	// recordOverhead is what surrounds a chunk in a segment: length, encoding and checksum.
+	recordOverhead = chunks.MaxChunkLengthFieldSize + chunks.ChunkEncodingSize + crc32.Size
+)
+
+// badChunks counts the chunks that an answer does without.
+type badChunks struct {
+	mu    sync.Mutex
+	count int
+	first error
+}
+
+func (b *badChunks) add(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.count++; b.first == nil {
+		b.first = err
+	}
+}
+
+// chunkRefs returns the chunks of a series that are wanted. A chunk's record ends
+// at the latest where the next chunk of its segment begins.
+func (s *blockStream) chunkRefs(e *blockindex.Entry) []chunkRef {
+	var refs []chunkRef
+	for i, c := range e.Chunks {
+		if !s.overlaps(c.MinTime, c.MaxTime) {
+			continue
+		}
+		next := e.Next
+		if i+1 < len(e.Chunks) {
+			next = e.Chunks[i+1].Ref
+		}
+		segment, off := c.Ref.Unpack()
+		ref := chunkRef{mint: c.MinTime, maxt: c.MaxTime, segment: segment, off: int64(off), size: likelySize}
+		if most := s.block.meta.Thanos.IndexStats.ChunkMaxSize; most > 0 {
+			ref.size = most + recordOverhead
+		}
+		if nextSegment, end := next.Unpack(); nextSegment == segment && end > off {
+			ref.size = int64(end - off)
+		}
+		ref.size = min(ref.size, mostSize)
+		refs = append(refs, ref)
+	}
+	return refs
+}
+
+// load reads the chunks of rows. A chunk that is corrupt is left out, and so is a
+// series that has no other, if the answer may be partial.
+func (s *blockStream) load(ctx context.Context, rows []row) ([]series.Series, error) {
+	loaded := make([]series.Series, len(rows))
+	var pieces []piece
+	for i, r := range rows {
+		loaded[i] = series.Series{Labels: r.labels, Replica: r.replica, Chunks: make([]series.Chunk, len(r.chunks))}
+		for j, c := range r.chunks {
+			pieces = append(pieces, piece{segment: c.segment, off: c.off, size: c.size, row: i, chunk: j})
+			loaded[i].Chunks[j] = series.Chunk{MinTime: c.mint, MaxTime: c.maxt, Resolution: int64(s.block.meta.Resolution())}
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(spansInFlight)
+	for _, sp := range coalesce(pieces) {
+		g.Go(func() error { return s.loadSpan(gctx, sp, loaded) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if s.r.SkipChunks {
+		return loaded, nil
+	}
+	kept := loaded[:0]
+	for _, l := range loaded {
+		whole := l.Chunks[:0]
+		samples := 0
+		for _, c := range l.Chunks {
+			if c.Data != nil {
+				whole = append(whole, c)
+				samples += numSamples(c)
+			}
+		}
+		s.r.g.metrics.chunks.Add(float64(len(whole)))
+		if err := s.r.usage.readSamples(samples); err != nil {
+			return nil, err
+		}
+		if l.Chunks = whole; len(whole) > 0 {
+			kept = append(kept, l)
+		}
+	}
+	return kept, nil
+}
+
+// loadSpan reads a span and fills in the chunks that lie in it.
+func (s *blockStream) loadSpan(ctx context.Context, sp span, loaded []series.Series) error {
+	object, err := s.block.segment(sp.segment)
+	if err != nil {
+		return s.leaveOut(err, len(sp.pieces))
+	}
+	sp.end = min(sp.end, object.Size)
+	if sp.off >= sp.end {
+		return s.leaveOut(fmt.Errorf("%w: byte %d of %s with %d", errCorruptChunk, sp.off, object.Name, object.Size), len(sp.pieces))
+	}
+	if err := s.r.usage.readBytes(sp.end - sp.off); err != nil {
+		return err
+	}
+	s.r.g.metrics.chunkBytes.Add(float64(sp.end - sp.off))
+	b := make([]byte, sp.end-sp.off)
+	if err := s.r.g.readParts(ctx, object, b, sp.off); err != nil {
+		return err
+	}
+	for _, p := range sp.pieces {
+		from := min(p.off-sp.off, int64(len(b)))
+		rec, err := s.chunk(ctx, object, p.off, b[from:min(from+p.size, int64(len(b)))])
+		if errors.Is(err, errCorruptChunk) {
+			err = s.leaveOut(err, 1)
+		}
+		if err != nil {
+			return err
+		}
+		c := &loaded[p.row].Chunks[p.chunk]
+		c.Encoding, c.Data = rec.encoding, rec.data
+	}
+	return nil
+}
+
+// leaveOut counts chunks that are corrupt, or returns the error if the answer must be whole.
+func (s *blockStream) leaveOut(err error, n int) error {
+	if s.r.Partial == storeapi.Abort {
+		return err
+	}
+	for range n {
+		s.bad.add(err)
+	}
+	return nil
+}
+
+// readParts fills b, reading a long range in parallel parts.
+func (g *Gateway) readParts(ctx context.Context, o pagecache.Object, b []byte, off int64) error {
+	cuts := parts(int64(len(b)))
+	if len(cuts) == 1 {
+		return g.cache.Read(ctx, o, b, off)
+	}
+	eg, ctx := errgroup.WithContext(ctx)
+	for _, c := range cuts {
+		eg.Go(func() error { return g.cache.Read(ctx, o, b[c[0]:c[1]], off+c[0]) })
+	}
+	return eg.Wait()
+}
+
+// chunk takes the chunk whose record begins at off out of b, which begins there
+// too. A record that is longer than b, or does not have its checksum, is read
+// again by itself.
+func (s *blockStream) chunk(ctx context.Context, o pagecache.Object, off int64, b []byte) (record, error) {
+	var wrong error
+	for range 3 { // the second may only bring the length
+		rec, err := parseRecord(b)
+		if err == nil && rec.size <= int64(len(b)) {
+			return rec, nil
+		}
+		if wrong = err; err != nil {
+			s.r.g.cache.Forget(o, off, int64(len(b)))
+			rec.size = int64(len(b))
+		}
+		if rec.size > min(o.Size-off, maxRecord) {
+			wrong = fmt.Errorf("%w: a record of %d bytes", errCorruptChunk, rec.size)
+			break
+		}
+		s.r.g.metrics.refetches.Inc()
+		if err := s.r.usage.readBytes(rec.size); err != nil {
+			return record{}, err
+		}
+		b = make([]byte, rec.size)
+		if err := s.r.g.readParts(ctx, o, b, off); err != nil {
+			return record{}, err
+		}
+	}
+	if wrong == nil {
+		wrong = fmt.Errorf("%w: length", errCorruptChunk)
+	}
+	return record{}, fmt.Errorf("%w at %d of %s with %d bytes", wrong, off, o.Name, o.Size)
+}
+
+// record is a chunk as a segment holds it: length, encoding, data, checksum.
+type record struct {
+	encoding chunkenc.Encoding
+	data     []byte
+	size     int64 // of the whole record
+}
+
+// parseRecord reads the record at the beginning of b. When b is too short for it
+// only size is set: how long the record is, or at least is.
+func parseRecord(b []byte) (record, error) {
+	length, n := binary.Uvarint(b[:min(len(b), chunks.MaxChunkLengthFieldSize)])
+	switch {
+	case n == 0 && len(b) < chunks.MaxChunkLengthFieldSize:
+		return record{size: chunks.MaxChunkLengthFieldSize + 1}, nil
+	case n <= 0:
+		return record{}, fmt.Errorf("%w: length", errCorruptChunk)
+	}
+	begin := int64(n)
+	end := begin + chunks.ChunkEncodingSize + int64(length)
+	size := end + crc32.Size
+	if size > int64(len(b)) {
+		return record{size: size}, nil
+	}
+	if crc32.Checksum(b[begin:end], crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b[end:]) {
+		return record{}, fmt.Errorf("%w: checksum", errCorruptChunk)
+	}
+	encoding := chunkenc.Encoding(b[begin])
+	if !chunkenc.IsValidEncoding(encoding) && encoding != aggrchunk.Encoding {
+		return record{}, fmt.Errorf("%w: encoding %d is unknown", errCorruptChunk, encoding)
+	}
+	return record{encoding, b[begin+chunks.ChunkEncodingSize : end : end], size}, nil
+}
+
+// numSamples is how many samples a chunk holds; aggregate chunks hold one a window.
+func numSamples(c series.Chunk) int {
+	if c.Encoding == aggrchunk.Encoding {
+		subs, err := aggrchunk.Decode(c.Data)
+		if err != nil {
+			return 0
+		}
+		c.Data = subs[aggrchunk.Count].Data
+	}
+	if len(c.Data) < 2 {
+		return 0
+	}
+	n := binary.BigEndian.Uint16(c.Data)
+	if c.Encoding == chunkenc.EncHistogramST || c.Encoding == chunkenc.EncFloatHistogramST {
+		n &= 1<<14 - 1 // the other bits are the counter reset header
+	}
+	return int(n)
+}

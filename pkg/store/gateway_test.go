@@ -1,0 +1,406 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/block/blocktest"
+	"github.com/varve-io/varve/pkg/bucket"
+	"github.com/varve-io/varve/pkg/series"
+	"github.com/varve-io/varve/pkg/storeapi"
+	"github.com/varve-io/varve/pkg/storeapi/storeapitest"
+)
+
+// ups is a block of the series up{job="0"}, up{job="1"}, … with samples every 15 s.
+func ups(n int, from, to int64, level int) blocktest.Spec {
+	s := blocktest.Spec{Labels: map[string]string{"cluster": "eu"}, MinTime: from, MaxTime: to, Level: level}
+	for i := range n {
+		values := make([]float64, (to-from)/15_000)
+		for j := range values {
+			values[j] = float64(j * (i + 1))
+		}
+		s.Series = append(s.Series, blocktest.Floats(labels.FromStrings("__name__", "up", "job", fmt.Sprintf("%04d", i)), from, 15_000, values...))
+	}
+	return s
+}
+
+func selectUp(mint, maxt int64) *storeapi.Request {
+	return &storeapi.Request{MinTime: mint, MaxTime: maxt, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")}}
+}
+
+// ask returns the answer as text: one line for each series with its number of
+// samples, then the warnings.
+func ask(t testing.TB, g *Gateway, req *storeapi.Request) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got, warnings, err := series.Collect(g.Series(ctx, req))
+	if len(warnings) > 0 {
+		return text(t, got, req) + errors.Join(warnings.AsErrors()...).Error(), err
+	}
+	return text(t, got, req), err
+}
+
+func text(t testing.TB, got []series.Series, req *storeapi.Request) string {
+	t.Helper()
+	var b strings.Builder
+	for _, s := range got {
+		times := map[int64]bool{}
+		for _, c := range s.Chunks {
+			for _, p := range storeapitest.Decode(t, c) {
+				if p.T >= req.MinTime && p.T <= req.MaxTime {
+					times[p.T] = true
+				}
+			}
+		}
+		fmt.Fprintf(&b, "%s %d\n", s.Labels.Get("job"), len(times))
+	}
+	return b.String()
+}
+
+func mustAsk(t testing.TB, g *Gateway, req *storeapi.Request) string {
+	t.Helper()
+	got, err := ask(t, g, req)
+	if err != nil {
+		t.Fatalf("series: %v", err)
+	}
+	return got
+}
+
+func TestBlocksAppearAndDisappear(t *testing.T) {
+	bkt := bucket.NewMemory()
+	first, second := add(t, bkt, ups(1, 0, hour, 1)), add(t, bkt, ups(1, hour, 2*hour, 1))
+	g := open(t, bkt, nil, first)
+	all := selectUp(0, 2*hour)
+	if got, want := mustAsk(t, g, all), "0000 240\n"; got != want {
+		t.Errorf("one block: got %q, want %q", got, want)
+	}
+	syncBlocks(t, g, first, second)
+	if got, want := mustAsk(t, g, all), "0000 480\n"; got != want {
+		t.Errorf("two blocks: got %q, want %q", got, want)
+	}
+
+	// A request that runs keeps its blocks; one that begins later does not see them.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	running := g.Series(ctx, all)
+	syncBlocks(t, g, second)
+	if got, want := mustAsk(t, g, all), "0000 240\n"; got != want {
+		t.Errorf("the second block: got %q, want %q", got, want)
+	}
+	got, warnings, err := series.Collect(running)
+	if err != nil || len(warnings) > 0 || text(t, got, all) != "0000 480\n" {
+		t.Errorf("the request that ran: got %q (%v, %v)", text(t, got, all), warnings, err)
+	}
+	if files, err := os.ReadDir(g.dir); err != nil || len(files) != 1 || files[0].Name() != second.Meta.ULID.String() {
+		t.Errorf("indexes on disk: %v (%v), want that of the second block", files, err)
+	}
+	syncBlocks(t, g)
+	if got := mustAsk(t, g, all); got != "" {
+		t.Errorf("no block: got %q", got)
+	}
+}
+
+func TestAGatewayIsUnavailableBeforeItsBlocksAreKnownAndAfterItIsClosed(t *testing.T) {
+	g := open(t, bucket.NewMemory(), nil)
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := New(bucket.NewMemory(), g.opts, g.log, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, g := range map[string]*Gateway{"closed": g, "fresh": fresh} {
+		_, infoErr := g.Info(t.Context())
+		_, seriesErr := ask(t, g, selectUp(0, 1))
+		_, _, labelsErr := g.LabelNames(t.Context(), &storeapi.LabelsRequest{})
+		for _, err := range []error{infoErr, seriesErr, labelsErr} {
+			if !errors.Is(err, storeapi.ErrUnavailable) {
+				t.Errorf("%s: error is %v, want %v", name, err, storeapi.ErrUnavailable)
+			}
+		}
+	}
+}
+
+// damage changes bytes of an object.
+func damage(t testing.TB, bkt *bucket.Memory, name string, change func([]byte) []byte) {
+	t.Helper()
+	content, _, err := bkt.GetVersion(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bkt.Upload(t.Context(), name, bytes.NewReader(change(content))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestABadBlockIsAWarningOrAnError(t *testing.T) {
+	flip := func(at int) func([]byte) []byte {
+		return func(b []byte) []byte { b[at] ^= 0x55; return b }
+	}
+	for name, tc := range map[string]struct {
+		object string
+		change func([]byte) []byte
+		want   string // the answer without the bad block, or without the bad chunk
+	}{
+		"an index that is no index":    {"index", func(b []byte) []byte { return make([]byte, len(b)) }, "0000 240\n0001 240\n"},
+		"an index that is cut off":     {"index", func(b []byte) []byte { return b[:len(b)/2] }, "0000 240\n0001 240\n"},
+		"a chunk with a wrong byte":    {"chunks/000001", flip(30), "0000 360\n0001 480\n"},
+		"a chunk with a wrong length":  {"chunks/000001", func(b []byte) []byte { b[8] = 0xff; b[9] |= 0x80; return b }, "0000 360\n0001 480\n"},
+		"a chunk of unknown encoding":  {"chunks/000001", flip(10), "0000 360\n0001 480\n"},
+		"a segment that is cut off":    {"chunks/000001", func(b []byte) []byte { return b[:len(b)-40] }, "0000 240\n0001 240\n"},
+		"a segment that is not there":  {"chunks/000001", nil, "0000 240\n0001 240\n"},
+		"an index that is not there":   {"index", nil, "0000 240\n0001 240\n"},
+		"a series entry with an error": {"index", flip(60), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bkt := bucket.NewMemory()
+			good, bad := add(t, bkt, ups(2, 0, hour, 1)), add(t, bkt, ups(2, hour, 2*hour, 1))
+			object := block.ObjectName(bad.Meta.ULID, tc.object)
+			if tc.change == nil {
+				if err := bkt.Delete(t.Context(), object); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				damage(t, bkt, object, tc.change)
+			}
+			g := open(t, bkt, nil, good, bad)
+			req := selectUp(0, 2*hour)
+			got := mustAsk(t, g, req)
+			if !strings.HasPrefix(got, tc.want) || !strings.Contains(got, bad.Meta.ULID.String()) || !strings.Contains(got, "1970-01-01T01:00:00Z") {
+				t.Errorf("got %q, want %q and a warning that names block and range", got, tc.want)
+			}
+			req.Partial = storeapi.Abort
+			if _, err := ask(t, g, req); err == nil || !strings.Contains(err.Error(), bad.Meta.ULID.String()) {
+				t.Errorf("abort: error is %v, want one that names block %s", err, bad.Meta.ULID)
+			}
+			if _, _, err := g.LabelNames(t.Context(), &storeapi.LabelsRequest{MaxTime: hour - 1}); err != nil {
+				t.Errorf("labels of the good block: %v", err)
+			}
+		})
+	}
+}
+
+func TestABlockThatVanishesIsReplacedByWhatItBecame(t *testing.T) {
+	bkt := bucket.NewMemory()
+	// Labels so long that an answer takes several batches.
+	spec := func(from, to int64, level int) blocktest.Spec {
+		s := ups(300, from, to, level)
+		for i := range s.Series {
+			s.Series[i].Labels = labels.NewBuilder(s.Series[i].Labels).Set("long", strings.Repeat("x", 2000)).Labels()
+		}
+		return s
+	}
+	const end = 10 * 15_000
+	first, second := add(t, bkt, spec(0, end, 1)), add(t, bkt, spec(end, 2*end, 1))
+	merged := add(t, bkt, spec(0, 2*end, 2))
+	merged.Meta.Compaction.Sources = block.SortedIDs([]ulid.ULID{first.Meta.ULID, second.Meta.ULID})
+	var lines strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&lines, "%04d 20\n", i)
+	}
+	want := lines.String()
+	for name, taken := range map[string]int{"before the first series": 0, "in the middle": 70} {
+		t.Run(name, func(t *testing.T) {
+			vanishing := &vanishingBucket{Reader: bkt, prefix: first.Meta.ULID.String(), open: make(chan struct{})}
+			g := open(t, vanishing, func(o *Options) { o.RequestBytes, o.Cache.MaxBytes = minRequestBytes, 0 }, first, second)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			req := selectUp(0, 2*end)
+			set := g.Series(ctx, req)
+			if taken > 0 {
+				close(vanishing.open)
+			}
+			var got []series.Series
+			for range taken {
+				if !set.Next() {
+					t.Fatalf("the set ended after %d series: %v", len(got), set.Err())
+				}
+				got = append(got, *set.At())
+			}
+			syncBlocks(t, g, merged)
+			vanishing.gone.Store(true)
+			if taken == 0 {
+				close(vanishing.open)
+			}
+			rest, warnings, err := series.Collect(set)
+			if err != nil || len(warnings) > 0 {
+				t.Fatalf("series: %v, %v", err, warnings)
+			}
+			if got := text(t, append(got, rest...), req); got != want {
+				t.Errorf("got %.200q, want %.200q", got, want)
+			}
+			if vanishing.missed.Load() == 0 {
+				t.Error("nothing was asked of the block that is gone")
+			}
+		})
+	}
+}
+
+// vanishingBucket is a bucket that answers once it is open, and in which the
+// objects of a block are gone at some point.
+type vanishingBucket struct {
+	bucket.Reader
+	prefix string
+	open   chan struct{}
+	gone   atomic.Bool
+	missed atomic.Int64
+}
+
+func (v *vanishingBucket) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	<-v.open
+	if v.gone.Load() && strings.HasPrefix(name, v.prefix) {
+		v.missed.Add(1)
+		return nil, fmt.Errorf("read %s: %w", name, bucket.ErrNotFound)
+	}
+	return v.Reader.GetRange(ctx, name, off, length)
+}
+
+func TestLimitsSayWhatToChange(t *testing.T) {
+	bkt := bucket.NewMemory()
+	entries := []*block.Entry{add(t, bkt, ups(20, 0, hour, 1)), add(t, bkt, ups(20, hour, 2*hour, 1))}
+	for flag, change := range map[string]func(*Options){
+		flagTouchedSeries:   func(o *Options) { o.Limits.TouchedSeries = 39 },
+		flagResponseSeries:  func(o *Options) { o.Limits.ResponseSeries = 19 },
+		flagSamples:         func(o *Options) { o.Limits.Samples = 9_599 },
+		flagResponseSamples: func(o *Options) { o.Limits.ResponseSamples = 9_599 },
+		flagBytes:           func(o *Options) { o.Limits.DownloadedBytes = 5_000 },
+	} {
+		t.Run(flag, func(t *testing.T) {
+			g := open(t, bkt, change, entries...)
+			_, err := ask(t, g, selectUp(0, 2*hour))
+			if !errors.Is(err, storeapi.ErrLimit) || !strings.Contains(err.Error(), flag+" is ") || !strings.Contains(err.Error(), `{__name__="up"} needs`) {
+				t.Errorf("error is %v, want an ErrLimit that names %s and the selector", err, flag)
+			}
+			req := selectUp(0, 2*hour)
+			req.Matchers = append(req.Matchers, labels.MustNewMatcher(labels.MatchEqual, "job", "0007"))
+			if got, want := mustAsk(t, g, req), "0007 480\n"; got != want {
+				t.Errorf("below the limit: got %q, want %q", got, want)
+			}
+		})
+	}
+	t.Run("exactly at the limits", func(t *testing.T) {
+		g := open(t, bkt, func(o *Options) {
+			o.Limits = Limits{TouchedSeries: 40, ResponseSeries: 20, Samples: 9_600, ResponseSamples: 9_600}
+		}, entries...)
+		mustAsk(t, g, selectUp(0, 2*hour))
+	})
+}
+
+func TestLabelsHeldInMemoryAreLimited(t *testing.T) {
+	bkt := bucket.NewMemory()
+	s := ups(0, 0, hour, 1)
+	for i := range 4000 {
+		s.Series = append(s.Series, blocktest.Floats(labels.FromStrings("__name__", "up", "job", fmt.Sprintf("%0200d", i), "zone", "a"), 0, 15_000, 1))
+	}
+	g := open(t, bkt, func(o *Options) { o.RequestBytes = minRequestBytes }, add(t, bkt, s))
+	req := selectUp(0, hour)
+	if _, err := ask(t, g, req); err != nil {
+		t.Errorf("in the order of the index: %v", err)
+	}
+	req.WithoutLabels = []string{"zone"} // must be sorted anew
+	if _, err := ask(t, g, req); !errors.Is(err, storeapi.ErrLimit) || !strings.Contains(err.Error(), flagMemory) {
+		t.Errorf("error is %v, want an ErrLimit that names %s", err, flagMemory)
+	}
+}
+
+func TestRequestsWaitForTheirTurn(t *testing.T) {
+	bkt := bucket.NewMemory()
+	g := open(t, bkt, func(o *Options) { o.MaxConcurrency = 1 }, add(t, bkt, ups(3, 0, hour, 1)))
+	first, end := context.WithCancel(t.Context())
+	defer end()
+	held := g.Series(first, selectUp(0, hour))
+	waiting, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := series.Collect(g.Series(waiting, selectUp(0, hour))); !errors.Is(err, context.Canceled) {
+		t.Errorf("a request beyond the limit: error is %v, want %v", err, context.Canceled)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() { mustAsk(t, g, selectUp(0, hour)) })
+	}
+	if !held.Next() {
+		t.Errorf("the first request: %v", held.Err())
+	}
+	end() // an answer that nobody reads to its end gives its turn back with its context
+	wg.Wait()
+}
+
+func TestManyBlocksAndSegmentsAtOnce(t *testing.T) {
+	bkt := bucket.NewMemory()
+	var entries []*block.Entry
+	for i := range int64(100) {
+		entries = append(entries, add(t, bkt, ups(2, i*600_000, (i+1)*600_000, 1)))
+	}
+	g := open(t, bkt, func(o *Options) { o.RequestBytes = minRequestBytes }, entries...)
+	want := "0000 4000\n0001 4000\n"
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if got := mustAsk(t, g, selectUp(0, 100*600_000)); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestInfoOfNothing(t *testing.T) {
+	g := open(t, bucket.NewMemory(), nil)
+	info, err := g.Info(t.Context())
+	if err != nil || info.MinTime <= info.MaxTime || len(info.Streams) > 0 {
+		t.Errorf("info of no blocks is %+v (%v)", info, err)
+	}
+}
+
+func TestIndexesOnDiskAreUsedAgainAndDamagedOnesAreNot(t *testing.T) {
+	bkt := bucket.NewMemory()
+	e := add(t, bkt, ups(2, 0, hour, 1))
+	dir := t.TempDir()
+	counted := &counting{Reader: bkt}
+	for i, want := range []int64{1, 0, 1} {
+		counted.indexes.Store(0)
+		g := open(t, counted, func(o *Options) { o.Dir = dir }, e)
+		if got, want := mustAsk(t, g, selectUp(0, hour)), "0000 240\n0001 240\n"; got != want {
+			t.Errorf("start %d: got %q, want %q", i, got, want)
+		}
+		if got := counted.indexes.Load(); got != want {
+			t.Errorf("start %d: %d requests for indexes, want %d", i, got, want)
+		}
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			path := filepath.Join(g.dir, e.Meta.ULID.String())
+			if err := os.WriteFile(path, make([]byte, e.Objects["index"]), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// counting counts requests for indexes.
+type counting struct {
+	bucket.Reader
+	indexes atomic.Int64
+}
+
+func (c *counting) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	if strings.HasSuffix(name, "/index") {
+		c.indexes.Add(1)
+	}
+	return c.Reader.GetRange(ctx, name, off, length)
+}

@@ -1,0 +1,199 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/util/annotations"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockindex"
+	"github.com/varve-io/varve/pkg/storeapi"
+)
+
+// LabelNames returns the names of the labels of the blocks that overlap the
+// request's time, or of the matching series in them.
+func (g *Gateway) LabelNames(ctx context.Context, req *storeapi.LabelsRequest) ([]string, annotations.Annotations, error) {
+	return g.labels(ctx, req, func(ctx context.Context, b *openBlock, matchers []*labels.Matcher, add func(string)) error {
+		index, err := b.openIndex(ctx, g.bkt, g.metrics)
+		if err != nil {
+			return err
+		}
+		names := func(l labels.Label) {
+			if !slices.Contains(req.WithoutLabels, l.Name) {
+				add(l.Name)
+			}
+		}
+		if len(matchers) == 0 {
+			for _, name := range index.LabelNames() {
+				names(labels.Label{Name: name})
+			}
+			b.labels.Range(names)
+			return nil
+		}
+		found := false
+		err = eachSeries(ctx, index, matchers, func(l labels.Labels) bool {
+			found = true
+			l.Range(names)
+			return true
+		})
+		if found {
+			b.labels.Range(names)
+		}
+		return err
+	})
+}
+
+// LabelValues returns the values of a label in the blocks that overlap the
+// request's time, or of the matching series in them.
+func (g *Gateway) LabelValues(ctx context.Context, name string, req *storeapi.LabelsRequest) ([]string, annotations.Annotations, error) {
+	if name == "" {
+		return nil, nil, fmt.Errorf("%w: no label name given", storeapi.ErrBadRequest)
+	}
+	if slices.Contains(req.WithoutLabels, name) {
+		return nil, nil, nil
+	}
+	return g.labels(ctx, req, func(ctx context.Context, b *openBlock, matchers []*labels.Matcher, add func(string)) error {
+		external := b.labels.Get(name)
+		if external != "" && len(matchers) == 0 {
+			add(external)
+			return nil
+		}
+		index, err := b.openIndex(ctx, g.bkt, g.metrics)
+		switch {
+		case err != nil:
+			return err
+		case external != "":
+			return eachSeries(ctx, index, matchers, func(labels.Labels) bool {
+				add(external)
+				return false
+			})
+		case len(matchers) == 0:
+			values, err := index.LabelValues(ctx, name, req.Limit)
+			for _, v := range values {
+				add(v)
+			}
+			return err
+		}
+		has := labels.MustNewMatcher(labels.MatchNotEqual, name, "")
+		return eachSeries(ctx, index, append(slices.Clone(matchers), has), func(l labels.Labels) bool {
+			add(l.Get(name))
+			return true
+		})
+	})
+}
+
+// eachSeries calls fn for the labels of the matching series until it returns false.
+func eachSeries(ctx context.Context, index *blockindex.Index, matchers []*labels.Matcher, fn func(labels.Labels) bool) error {
+	refs, err := index.Select(ctx, matchers...)
+	if err != nil {
+		return err
+	}
+	reader := index.SeriesReader()
+	var e blockindex.Entry
+	for _, ref := range refs {
+		some, err := reader.Read(ctx, ref, minTime, maxTime, &e)
+		if err != nil {
+			return err
+		}
+		if some && !fn(e.Labels) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// labels gathers what fn adds for every block that a request concerns. The
+// matchers that fn gets are those that the external labels do not answer.
+func (g *Gateway) labels(
+	ctx context.Context, req *storeapi.LabelsRequest,
+	fn func(ctx context.Context, b *openBlock, matchers []*labels.Matcher, add func(string)) error,
+) ([]string, annotations.Annotations, error) {
+	if err := req.Validate(); err != nil {
+		return nil, nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("select labels: %w", err)
+	}
+	blocks, err := g.labelBlocks(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		for _, b := range blocks {
+			g.release(b.openBlock)
+		}
+	}()
+	var mu sync.Mutex
+	found := map[string]struct{}{}
+	var warnings annotations.Annotations
+	add := func(s string) {
+		mu.Lock()
+		defer mu.Unlock()
+		found[s] = struct{}{}
+	}
+	eg, ectx := errgroup.WithContext(ctx)
+	eg.SetLimit(4 * runtime.GOMAXPROCS(0))
+	for _, b := range blocks {
+		eg.Go(func() error {
+			err := fn(ectx, b.openBlock, b.matchers, add)
+			if err == nil {
+				return nil
+			}
+			err = fmt.Errorf("block %s is missing: %w", b.meta.ULID, err)
+			if req.Partial == storeapi.Abort || ectx.Err() != nil || errors.Is(err, storeapi.ErrLimit) {
+				return err
+			}
+			g.metrics.warnings.Inc()
+			g.log.Warn("block left out of an answer", "block", b.meta.ULID, "err", err)
+			mu.Lock()
+			defer mu.Unlock()
+			warnings.Add(err)
+			return nil
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return nil, nil, err
+	}
+	sorted := slices.Sorted(maps.Keys(found))
+	if req.Limit > 0 && len(sorted) > req.Limit {
+		sorted = sorted[:req.Limit]
+	}
+	return sorted, warnings, nil
+}
+
+// labelBlock is a block that a label request concerns.
+type labelBlock struct {
+	*openBlock
+	matchers []*labels.Matcher
+}
+
+// labelBlocks takes hold of the blocks, of any resolution, that overlap a request.
+func (g *Gateway) labelBlocks(req *storeapi.LabelsRequest) ([]labelBlock, error) {
+	want := g.clip(req.MinTime, req.MaxTime)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	set, err := g.current()
+	if err != nil {
+		return nil, err
+	}
+	var blocks []labelBlock
+	for _, st := range set.streams {
+		matchers, ok := storeapi.MatchExternal(st.labels, req.Matchers)
+		if !ok {
+			continue
+		}
+		for _, p := range plan(st.blocks, want, block.OneHour, block.OneHour) {
+			p.block.users++
+			blocks = append(blocks, labelBlock{p.block, matchers})
+		}
+	}
+	return blocks, nil
+}

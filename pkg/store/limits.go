@@ -1,0 +1,74 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/varve-io/varve/pkg/storeapi"
+)
+
+// The flags that set the limits, as messages name them.
+const (
+	flagTouchedSeries   = "--store.grpc.touched-series-limit"
+	flagResponseSeries  = "--store.limits.request-series"
+	flagSamples         = "--store.grpc.series-sample-limit"
+	flagResponseSamples = "--store.limits.request-samples"
+	flagBytes           = "--store.grpc.downloaded-bytes-limit"
+	flagMemory          = "--store.request-bytes"
+)
+
+// usage is what one request has used up of its limits.
+type usage struct {
+	limits   Limits
+	memory   int64
+	matchers []*labels.Matcher
+	metrics  *metrics
+
+	touched, series, samples, responseSamples, bytes, held atomic.Int64
+}
+
+func (u *usage) touch(n int) error {
+	return u.check(u.touched.Add(int64(n)), u.limits.TouchedSeries, flagTouchedSeries, "series in all blocks together")
+}
+
+func (u *usage) answerSeries(samples int) error {
+	if err := u.check(u.series.Add(1), u.limits.ResponseSeries, flagResponseSeries, "series"); err != nil {
+		return err
+	}
+	return u.check(u.responseSamples.Add(int64(samples)), u.limits.ResponseSamples, flagResponseSamples, "samples")
+}
+
+func (u *usage) readSamples(n int) error {
+	return u.check(u.samples.Add(int64(n)), u.limits.Samples, flagSamples, "samples")
+}
+
+func (u *usage) readBytes(n int64) error {
+	return u.check(u.bytes.Add(n), u.limits.DownloadedBytes, flagBytes, "bytes of chunks")
+}
+
+// hold takes memory for what must stay until the request ends.
+func (u *usage) hold(bytes int) error {
+	return u.check(u.held.Add(int64(bytes)), u.memory, flagMemory, "bytes of memory for labels")
+}
+
+// check returns an ErrLimit that says what to change.
+func (u *usage) check(used, limit int64, flag, what string) error {
+	if limit <= 0 || used <= limit {
+		return nil
+	}
+	u.metrics.refused.Inc()
+	return fmt.Errorf("%w: %s needs %d %s or more, %s is %d; add matchers that narrow it down, ask for a shorter time range, or raise the limit",
+		storeapi.ErrLimit, selector(u.matchers), used, what, flag, limit)
+}
+
+// selector is the text of matchers in PromQL.
+func selector(matchers []*labels.Matcher) string {
+	texts := make([]string, len(matchers))
+	for i, m := range matchers {
+		texts[i] = m.String()
+	}
+	return "{" + strings.Join(texts, ",") + "}"
+}

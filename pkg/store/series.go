@@ -1,0 +1,221 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/merge"
+	"github.com/varve-io/varve/pkg/series"
+	"github.com/varve-io/varve/pkg/storeapi"
+)
+
+// Series answers one request: pick blocks, stream each, merge the streams.
+func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set {
+	if err := req.Validate(); err != nil {
+		return series.ErrSet(err)
+	}
+	if err := g.enter(ctx); err != nil {
+		return series.ErrSet(err)
+	}
+	r := g.newRequest(ctx, req)
+	streams, err := r.pick()
+	if err != nil {
+		r.finish()
+		return series.ErrSet(err)
+	}
+	g.metrics.blocksQueried.Observe(float64(len(streams)))
+	return &answer{Set: merge.Sets(r.start(streams)...), request: r}
+}
+
+// enter waits for the turn of a Series request.
+func (g *Gateway) enter(ctx context.Context) error {
+	began := time.Now()
+	if err := g.gate.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait for one of %d concurrent Series requests to end: %w", g.opts.MaxConcurrency, err)
+	}
+	g.metrics.waited.Observe(time.Since(began).Seconds())
+	g.metrics.inFlight.Inc()
+	return nil
+}
+
+// request is a Series call that is being answered.
+type request struct {
+	*storeapi.Request
+	g      *Gateway
+	ctx    context.Context //nolint:containedctx // a set is pulled from after the call that made it
+	usage  usage
+	finish func() // ends all streams; may be called more than once
+	// workers bounds the streams that read at the same time.
+	workers *semaphore.Weighted
+	// batchBytes is what one stream reads at once. Each holds two batches at most.
+	batchBytes int64
+	// crowded says that there are many streams, so that each must hold little.
+	crowded bool
+}
+
+func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request) *request {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &request{
+		Request: req,
+		g:       g,
+		ctx:     ctx,
+		usage:   usage{limits: g.opts.Limits, memory: g.opts.RequestBytes / 2, matchers: req.Matchers, metrics: g.metrics},
+		workers: semaphore.NewWeighted(int64(4 * runtime.GOMAXPROCS(0))),
+	}
+	r.finish = sync.OnceFunc(func() {
+		cancel()
+		g.metrics.inFlight.Dec()
+		g.gate.Release(1)
+	})
+	context.AfterFunc(ctx, r.finish)
+	return r
+}
+
+// pick plans which blocks to read, and takes hold of them.
+func (r *request) pick() ([]*blockStream, error) {
+	want := r.g.clip(r.MinTime, r.MaxTime)
+	r.g.mu.Lock()
+	defer r.g.mu.Unlock()
+	set, err := r.g.current()
+	if err != nil {
+		return nil, err
+	}
+	var streams []*blockStream
+	for _, st := range set.streams {
+		matchers, ok := storeapi.MatchExternal(st.labels, r.Matchers)
+		if !ok {
+			continue
+		}
+		for _, p := range plan(st.blocks, want, r.MaxResolution, r.Fallback) {
+			streams = append(streams, r.hold(p, matchers))
+		}
+	}
+	return streams, nil
+}
+
+// clip is the half-open range of a request within what the gateway answers for.
+func (g *Gateway) clip(mint, maxt int64) block.TimeRange {
+	bounds := g.opts.bounds(time.Now())
+	return block.TimeRange{MinTime: max(mint, bounds.MinTime), MaxTime: min(max(maxt, minTime), bounds.MaxTime-1) + 1}
+}
+
+// hold makes a stream that keeps its block until it has run. The caller holds Gateway.mu.
+func (r *request) hold(p pick, matchers []*labels.Matcher) *blockStream {
+	p.block.users++
+	r.g.running.Add(1)
+	return newBlockStream(r, p, matchers)
+}
+
+// start runs streams side by side and returns them as sets.
+func (r *request) start(streams []*blockStream) []series.Set {
+	const minBatch, maxBatch, crowd = 16 << 10, 16 << 20, 64
+	if r.batchBytes == 0 {
+		r.crowded = len(streams) > crowd
+		r.batchBytes = min(max(r.g.opts.RequestBytes/4/int64(max(len(streams), 1)), minBatch), maxBatch)
+	}
+	sets := make([]series.Set, len(streams))
+	for i, s := range streams {
+		sets[i] = s
+		go s.run(r.ctx)
+	}
+	return sets
+}
+
+// replace plans the range of a block that vanished once more, over the blocks of
+// now that hold the same samples. It returns none when there are no such blocks.
+func (r *request) replace(gone *blockStream) ([]*blockStream, error) {
+	r.g.mu.Lock()
+	defer r.g.mu.Unlock()
+	set, err := r.g.current()
+	if err != nil {
+		return nil, err
+	}
+	var streams []*blockStream
+	for _, st := range set.streams {
+		matchers, ok := storeapi.MatchExternal(st.labels, r.Matchers)
+		if !ok {
+			continue
+		}
+		heirs := slices.DeleteFunc(slices.Clone(st.blocks), func(b *openBlock) bool { return !inherits(b.meta, gone.block.meta) })
+		for _, t := range gone.times {
+			for _, p := range plan(heirs, t, r.MaxResolution, r.Fallback) {
+				s := r.hold(p, matchers)
+				s.replaces, s.after = true, gone.last
+				streams = append(streams, s)
+			}
+		}
+	}
+	return streams, nil
+}
+
+// inherits reports whether m was made of what gone was made of.
+func inherits(m, gone *block.Meta) bool {
+	if m.ULID == gone.ULID {
+		return false
+	}
+	for name, value := range m.Thanos.Labels {
+		if gone.Thanos.Labels[name] != value {
+			return false
+		}
+	}
+	for _, id := range gone.Compaction.Sources {
+		if slices.Contains(m.Compaction.Sources, id) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer is the merged set, which ends the request with itself.
+type answer struct {
+	series.Set
+	request *request
+	count   int           // of label sets
+	last    labels.Labels // the one counted last
+	err     error
+	ended   bool
+}
+
+func (a *answer) Next() bool {
+	r := a.request
+	if a.ended {
+		return false
+	}
+	if !a.Set.Next() {
+		return a.end(a.Set.Err())
+	}
+	at := a.At()
+	// The replicas of a series count as one.
+	if a.count == 0 || !labels.Equal(a.last, at.Labels) {
+		if r.Limit > 0 && a.count == r.Limit {
+			return a.end(nil)
+		}
+		a.count++
+		a.last = at.Labels
+	}
+	samples := 0
+	for _, c := range at.Chunks {
+		samples += numSamples(c)
+	}
+	if err := r.usage.answerSeries(samples); err != nil {
+		return a.end(err)
+	}
+	return true
+}
+
+func (a *answer) end(err error) bool {
+	a.ended, a.err = true, err
+	a.request.finish()
+	return false
+}
+
+// Err is the error that ended the answer early.
+func (a *answer) Err() error { return a.err }
