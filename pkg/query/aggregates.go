@@ -1,0 +1,73 @@
+package query
+
+import (
+	"github.com/varve-io/varve/pkg/aggrchunk"
+	"github.com/varve-io/varve/pkg/block"
+)
+
+// aggregate is what a selector reads of a downsampled window. A raw sample
+// stands for a window of its own: it counts as one, and is its own sum, minimum,
+// maximum and counter.
+type aggregate uint8
+
+const (
+	// gauge is SUM over COUNT, held from the window's start to its end.
+	gauge aggregate = iota
+	// count and sum are spread evenly over the window.
+	count
+	sum
+	minimum
+	maximum
+	// counter runs linearly between the windows' ends, without resets.
+	counter
+	// resetting falls once in each window in which the counter was reset.
+	resetting
+	// changing rises once in each window in which the value changed.
+	changing
+)
+
+// kinds are the aggregates that a store must send.
+func (a aggregate) kinds() aggrchunk.Kinds {
+	switch a {
+	case gauge:
+		return aggrchunk.KindsOf(aggrchunk.Count, aggrchunk.Sum)
+	case count:
+		return aggrchunk.KindsOf(aggrchunk.Count)
+	case sum:
+		return aggrchunk.KindsOf(aggrchunk.Sum)
+	case minimum:
+		return aggrchunk.KindsOf(aggrchunk.Min)
+	case maximum:
+		return aggrchunk.KindsOf(aggrchunk.Max)
+	case counter:
+		return aggrchunk.KindsOf(aggrchunk.Counter)
+	case resetting:
+		return aggrchunk.KindsOf(aggrchunk.Max, aggrchunk.Counter)
+	case changing:
+		return aggrchunk.KindsOf(aggrchunk.Count, aggrchunk.Sum, aggrchunk.Min, aggrchunk.Max)
+	}
+	return aggrchunk.AllKinds
+}
+
+// coarsest is the coarsest resolution with which a function over rangeMillis
+// means something: two windows for what compares samples, one for what adds them up.
+func (a aggregate) coarsest(allowed block.Resolution, rangeMillis int64) block.Resolution {
+	switch {
+	case rangeMillis == 0:
+		return allowed
+	case a == gauge || a == counter:
+		return floorResolution(min(int64(allowed), rangeMillis/2))
+	default:
+		return floorResolution(min(int64(allowed), rangeMillis))
+	}
+}
+
+// floorResolution is the coarsest known resolution not above millis.
+func floorResolution(millis int64) block.Resolution {
+	for _, r := range []block.Resolution{block.OneHour, block.FiveMin} {
+		if millis >= int64(r) {
+			return r
+		}
+	}
+	return block.Raw
+}

@@ -1,0 +1,256 @@
+package query
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/varve-io/varve/pkg/aggrchunk"
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/series"
+)
+
+// counterRuns reads a series of several resolutions as one counter without
+// resets: after one it goes on from where it was. Coarse runs are the windows'
+// ends and the true first sample of each chunk; a hole of more than two windows ends a run.
+func counterRuns(segments []segment) ([]run, error) {
+	var t tally
+	for i, s := range segments {
+		t.cut()
+		if s.resolution == block.Raw {
+			if err := t.addRaw(s); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		t.bridge = 2 * int64(max(s.resolution, segments[max(i, 1)-1].resolution))
+		for _, c := range s.chunks {
+			if c.MaxTime < s.from || c.MinTime > s.to {
+				continue
+			}
+			if err := t.addChunk(s, c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t.runs, nil
+}
+
+// tally adds up a counter.
+type tally struct {
+	runs    []run
+	open    bool  // the last run goes on
+	bridge  int64 // a coarse run begins at the end of the run before if that is no farther away
+	started bool
+	at      point // last point, corrected
+	raw     value // the value at that time as it was scraped
+	// ahead is the running counter of the last coarse chunk where it goes on after
+	// the last point: what is scraped there is unknown, but not what was gained.
+	ahead []point
+}
+
+// cut ends the current run; the next one may go on from its last point.
+func (c *tally) cut() { c.open = false }
+
+// part ends the current run, and no line leads to the next.
+func (c *tally) part() { c.open, c.bridge = false, 0 }
+
+// begin opens a run if none is open. A coarse one begins where the run before
+// ended, if that is not too far from t.
+func (c *tally) begin(r run, t int64) {
+	if c.open {
+		return
+	}
+	if r.coarse && c.started && t-c.at.t <= c.bridge {
+		r.points = append(r.points, c.at)
+	}
+	c.runs, c.open = append(c.runs, r), true
+}
+
+// emit appends a corrected point to the open run; raw is what was scraped.
+func (c *tally) emit(p point, raw value) {
+	last := &c.runs[len(c.runs)-1]
+	last.points = append(last.points, p)
+	c.at, c.raw, c.started = p, raw, true
+}
+
+// follow returns the corrected value of a sample that was scraped after the last one.
+func (c *tally) follow(p point) (value, error) {
+	switch {
+	case !c.started || c.breaks(p.v):
+		return p.v, nil
+	case len(c.ahead) > 0 && c.ahead[0].t <= c.at.t && p.t <= c.ahead[len(c.ahead)-1].t:
+		from, err := valueAt(c.ahead, c.at.t)
+		if err != nil {
+			return value{}, err
+		}
+		to, err := valueAt(c.ahead, p.t)
+		if err != nil {
+			return value{}, err
+		}
+		return c.rise(from, to)
+	case p.v.fellFrom(c.raw):
+		return c.at.v.plus(p.v)
+	}
+	return c.rise(c.raw, p.v)
+}
+
+// valueAt is the value at t on the lines between points, which reach from t or earlier to t or later.
+func valueAt(points []point, t int64) (value, error) {
+	next := firstAfter(points, t-1)
+	if points[next].t == t {
+		return points[next].v, nil
+	}
+	return between(points[next-1], points[next], t)
+}
+
+// breaks reports whether v cannot be added to what was counted before: a float
+// and a histogram, other custom buckets, or finer buckets, which come with a reset.
+func (c *tally) breaks(v value) bool {
+	switch {
+	case !c.raw.sameType(v):
+		return true
+	case v.h == nil:
+		return false
+	case v.h.UsesCustomBuckets() || c.raw.h.UsesCustomBuckets():
+		return !slices.Equal(v.h.CustomValues, c.raw.h.CustomValues)
+	}
+	return v.h.Schema > c.at.v.h.Schema || v.h.ZeroThreshold < c.at.v.h.ZeroThreshold
+}
+
+// rise returns the total after a counter went from one value to another without a reset.
+func (c *tally) rise(from, to value) (value, error) {
+	more, err := to.minus(from)
+	if err != nil {
+		return value{}, err
+	}
+	return c.at.v.plus(more)
+}
+
+func (c *tally) addRaw(s segment) error {
+	it := s.samples()
+	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
+		p := pointAt(it, typ)
+		if isNaN(p.v) || c.started && p.t <= c.at.t {
+			continue
+		}
+		corrected, err := c.follow(p)
+		if err != nil {
+			return err
+		}
+		if c.started && c.breaks(p.v) {
+			c.cut()
+		}
+		c.begin(run{}, p.t)
+		c.emit(point{p.t, corrected}, p.v)
+		c.ahead = nil
+	}
+	return it.Err()
+}
+
+// isNaN is true for stale markers, too.
+func isNaN(v value) bool {
+	if v.h != nil {
+		return math.IsNaN(v.h.Sum)
+	}
+	return math.IsNaN(v.f)
+}
+
+// addChunk goes through a counter aggregate: the first raw sample, the running
+// value at each window's end, and for floats the last time again with the last raw value.
+func (c *tally) addChunk(s segment, chunk series.Chunk) error {
+	subs, err := aggrchunk.Decode(chunk.Data)
+	if err != nil {
+		return fmt.Errorf("read downsampled chunk: %w", err)
+	}
+	knots, err := decodePoints(subs[aggrchunk.Counter])
+	if err != nil {
+		return fmt.Errorf("read downsampled counter: %w", err)
+	}
+	if len(knots) == 0 {
+		return nil
+	}
+	lastRaw := knots[len(knots)-1].v
+	if n := len(knots); n > 1 && knots[n-1].t == knots[n-2].t {
+		knots = knots[:n-1]
+	}
+	used := 0
+	for i, k := range knots {
+		if k.t < s.from || k.t > s.to || c.started && k.t <= c.at.t {
+			continue
+		}
+		if c.started && (k.t-c.at.t > 2*int64(s.resolution) || c.breaks(k.v)) {
+			c.part()
+		}
+		corrected, err := c.atKnot(knots, i)
+		if err != nil {
+			return err
+		}
+		used = i + 1
+		if i == 0 && c.joins(k.t, s.resolution) && k.v.h == nil {
+			// Only what the counter gained matters, not when: see joins.
+			c.at.v, c.raw = corrected, k.v
+			continue
+		}
+		c.begin(run{coarse: true}, k.t)
+		c.emit(point{k.t, corrected}, k.v)
+	}
+	switch {
+	case used == len(knots):
+		c.raw, c.ahead = lastRaw, nil
+	case used > 0:
+		c.ahead = knots
+	}
+	return nil
+}
+
+// joins reports whether a chunk that begins at t goes on where the chunk
+// before has ended. Between chunks the points are brought into the form that they
+// have inside: at a window's end stands the value of the last sample in it. The first
+// sample of a chunk and the time of the last one would be points of another
+// kind, a part of a scrape interval off. Histograms have no such first sample: they
+// begin with a window's end.
+func (c *tally) joins(t int64, r block.Resolution) bool {
+	if !c.open || !c.runs[len(c.runs)-1].coarse {
+		return false
+	}
+	points := c.runs[len(c.runs)-1].points
+	last := &points[len(points)-1]
+	switch start := windowStart(t, int64(r)); {
+	case start == windowStart(last.t, int64(r)) && len(points) > 1: // cut in two: its end is still to come
+		c.runs[len(c.runs)-1].points = points[:len(points)-1]
+	case start == windowStart(last.t, int64(r))+int64(r):
+		last.t, c.at.t = start-1, start-1
+	default:
+		return false
+	}
+	return true
+}
+
+// atKnot is the corrected value of knot i. Inside a chunk the running value has
+// no resets: what it gained since the last point is added, which may lie between
+// two knots when only a part of the chunk is new, or before the first.
+func (c *tally) atKnot(knots []point, i int) (value, error) {
+	k := knots[i]
+	switch {
+	case !c.started || c.breaks(k.v):
+		return k.v, nil
+	case c.at.t >= knots[0].t:
+		base, err := valueAt(knots, c.at.t)
+		if err != nil {
+			return value{}, err
+		}
+		return c.rise(base, k.v)
+	}
+	first, err := c.follow(knots[0])
+	if err != nil || i == 0 {
+		return first, err
+	}
+	more, err := k.v.minus(knots[0].v)
+	if err != nil {
+		return value{}, err
+	}
+	return first.plus(more)
+}

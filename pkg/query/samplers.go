@@ -1,0 +1,304 @@
+package query
+
+import (
+	"math"
+	"slices"
+	"sort"
+)
+
+// minTime is earlier than any sample, with room to calculate.
+const minTime = math.MinInt64 / 2
+
+// windowStart is the first millisecond of the window that ends at or after t.
+func windowStart(t, resolution int64) int64 {
+	start := t - t%resolution
+	if start > t { // t is negative
+		start -= resolution
+	}
+	return start
+}
+
+// firstAfter is the index of the first point later than t.
+func firstAfter(points []point, t int64) int {
+	return sort.Search(len(points), func(i int) bool { return points[i].t > t })
+}
+
+// windowed makes samples of windows where the engine looks: at the points of a
+// grid, and where windows end before a hole. A sample stands for the time since the
+// one before; of a gauge it is the value there, of sums and counts the share of that
+// time, of extremes those of all windows that the time touches.
+//
+// A window stands for the time after its start, up to its end. So a range that is
+// as long as windows holds exactly those, whether it ends with the last millisecond of
+// one or with the first of the next: PromQL's ranges exclude their left border.
+type windowed struct {
+	windows    []point // at the windows' ends
+	resolution int64
+	grid       grid
+	aggregate  aggregate
+}
+
+// start of window i: its own border, or where a window before was cut in two.
+func (w windowed) start(i int) int64 {
+	start := windowStart(w.windows[i].t, w.resolution)
+	if i > 0 {
+		start = max(start, w.windows[i-1].t+1)
+	}
+	return start
+}
+
+// ends reports whether nothing follows window i without a hole.
+func (w windowed) ends(i int) bool {
+	return i+1 == len(w.windows) || w.start(i+1) > w.windows[i].t+1
+}
+
+func (w windowed) after(t int64) (point, bool, error) {
+	for i := firstAfter(w.windows, t-1); i < len(w.windows); i++ {
+		at := w.grid.after(max(t, w.start(i)))
+		for w.windows[i].t+1 < at && !w.ends(i) {
+			i++
+		}
+		end := w.windows[i].t
+		if at > end && w.ends(i) {
+			at = end
+		}
+		from := w.grid.before(at)
+		if at <= t || from >= end && w.aggregate != gauge {
+			t = max(t, at)
+			continue // nothing is left of the window
+		}
+		v, err := w.value(i, from, at)
+		return point{at, v}, err == nil, err
+	}
+	return point{}, false, nil
+}
+
+// value of the time after from up to to, which lies in window i.
+func (w windowed) value(i int, from, to int64) (value, error) {
+	if w.aggregate == gauge {
+		return w.windows[i].v, nil
+	}
+	v, err := w.share(i, from, to), error(nil)
+	for err == nil && w.start(i)-1 > from && i > 0 && !w.ends(i-1) {
+		i--
+		v, err = w.fold(w.share(i, from, to), v)
+	}
+	return v, err
+}
+
+// share is what window i gives to the time after from up to to.
+func (w windowed) share(i int, from, to int64) value {
+	v := w.windows[i].v
+	if w.aggregate == minimum || w.aggregate == maximum {
+		return v
+	}
+	start, end := w.start(i), w.windows[i].t
+	if from <= start && end <= to {
+		return v
+	}
+	length := float64(end - start)
+	a, b := float64(max(from, start)-start)/length, float64(min(to, end)-start)/length
+	share := v.times(b - a)
+	if v.h == nil {
+		share.f += w.slope(i) * (b - a) * (a + b - 1) / 2
+	}
+	return share
+}
+
+// slope is by how much the sum of window i would differ from that of its
+// neighbours if it ran on a straight line: the smaller one of the two differences, and
+// none at an extreme or beside a hole. So a part is never less or more than neighbours bear out.
+func (w windowed) slope(i int) float64 {
+	if w.aggregate != sum || i == 0 || w.ends(i-1) || w.ends(i) {
+		return 0
+	}
+	before, after := w.windows[i].v.f-w.windows[i-1].v.f, w.windows[i+1].v.f-w.windows[i].v.f
+	if w.windows[i-1].v.h != nil || w.windows[i+1].v.h != nil || before*after <= 0 {
+		return 0
+	}
+	if math.Abs(before) < math.Abs(after) {
+		return before
+	}
+	return after
+}
+
+func (w windowed) fold(a, b value) (value, error) {
+	if w.aggregate == minimum {
+		return value{f: min(a.f, b.f)}, nil
+	}
+	if w.aggregate == maximum {
+		return value{f: max(a.f, b.f)}, nil
+	}
+	return a.plus(b)
+}
+
+// run is a piece of a counter without holes.
+type run struct {
+	points []point // at least one
+	coarse bool    // runs linearly between its points; otherwise it consists of them
+}
+
+// linear makes samples of a counter where the engine looks: at the borders of
+// its ranges, so that it has nothing to extrapolate, and in between.
+type linear struct {
+	runs []run // in the order of time
+	grid grid
+}
+
+func (l linear) after(t int64) (point, bool, error) {
+	i := sort.Search(len(l.runs), func(i int) bool { return l.runs[i].points[len(l.runs[i].points)-1].t > t })
+	if i == len(l.runs) {
+		return point{}, false, nil
+	}
+	r := l.runs[i]
+	if first := r.points[0]; first.t > t {
+		return first, true, nil
+	}
+	next := firstAfter(r.points, t)
+	if !r.coarse {
+		return r.points[next], true, nil
+	}
+	at := min(l.grid.after(t), r.points[len(r.points)-1].t)
+	for r.points[next].t < at {
+		next++
+	}
+	v, err := between(r.points[next-1], r.points[next], at)
+	return point{at, v}, err == nil, err
+}
+
+// between is the value at t on the line from a to b; a.t < t <= b.t.
+func between(a, b point, t int64) (value, error) {
+	if t == b.t {
+		return b.v, nil
+	}
+	fraction := float64(t-a.t) / float64(b.t-a.t)
+	if a.v.h == nil {
+		return value{f: a.v.f + (b.v.f-a.v.f)*fraction}, nil
+	}
+	slope, err := b.v.minus(a.v)
+	if err != nil {
+		return value{}, err
+	}
+	return slope.times(fraction).plus(a.v)
+}
+
+// grid is the union of times that repeat every spacing milliseconds.
+type grid struct {
+	spacing int64
+	phases  []int64 // each in [0, spacing)
+}
+
+// after is the first point of the grid later than t.
+func (g grid) after(t int64) int64 {
+	next := int64(math.MaxInt64)
+	for _, phase := range g.phases {
+		next = min(next, phase+windowStart(t-phase, g.spacing)+g.spacing)
+	}
+	return next
+}
+
+// before is the last point of the grid earlier than t.
+func (g grid) before(t int64) int64 {
+	last := int64(math.MinInt64)
+	for _, phase := range g.phases {
+		last = max(last, phase+windowStart(t-1-phase, g.spacing))
+	}
+	return last
+}
+
+// looks says where an expression looks at a selector: over rangeMillis before
+// every step from the first look on.
+type looks struct {
+	start, end  int64 // the earliest and the latest time that matters
+	step        int64 // 0: once
+	rangeMillis int64 // 0: an instant selector, which sees lookback
+	lookback    int64
+}
+
+const (
+	// leastPerRange is how many samples every range has at the least.
+	leastPerRange = 8
+	// mostPerRange is how many it has at most, unless steps or windows are that many.
+	mostPerRange = 1024
+)
+
+// grid holds every look, and for ranges their left border moved by the given
+// milliseconds: 1 where the range shall find a sample at its very begin, 0 where what
+// lies before it ends. It does so whether the evaluation starts anywhere (a query)
+// or at a multiple of the step (a subquery). When looks follow each other so fast that a
+// range would have more than mostPerRange samples, borders are missed by one part in that many.
+func (l looks) grid(resolution, border int64) grid {
+	reach := l.rangeMillis
+	if reach == 0 {
+		reach = l.lookback
+	}
+	g := grid{spacing: l.spacing(resolution)}
+	look := l.start + reach - 1
+	l.add(&g, look, border)
+	if l.step > 0 {
+		l.add(&g, 0, border)
+	}
+	return g
+}
+
+// add puts the borders of a look at t onto the grid.
+func (l looks) add(g *grid, t, border int64) {
+	points := []int64{t}
+	if l.rangeMillis > 0 {
+		points = append(points, t-l.rangeMillis+border)
+	}
+	for _, p := range points {
+		if phase := p - windowStart(p, g.spacing); !slices.Contains(g.phases, phase) {
+			g.phases = append(g.phases, phase)
+		}
+	}
+}
+
+// spacing is the distance of samples: no more than a window, and in a range leastPerRange.
+func (l looks) spacing(resolution int64) int64 {
+	if l.rangeMillis == 0 {
+		most := max(1, min(resolution, l.lookback))
+		if l.step == 0 || l.step > most {
+			return divisor(max(l.step, most), most)
+		}
+		return l.step
+	}
+	most := max(1, min(resolution, l.rangeMillis/leastPerRange))
+	if l.step == 0 {
+		return most
+	}
+	// All looks and both borders lie on a grid that divides step and range.
+	if common := gcd(l.step, l.rangeMillis); common >= l.rangeMillis/mostPerRange {
+		return divisor(common, min(common, most))
+	}
+	if l.step >= most {
+		return divisor(l.step, most)
+	}
+	most = min(most, l.rangeMillis/mostPerRange)
+	if l.step >= most {
+		return l.step
+	}
+	// At the least, looks at the borders of windows have their ranges' borders on the grid.
+	if common := gcd(resolution, l.rangeMillis); common > most {
+		return divisor(common, most)
+	}
+	return most
+}
+
+func gcd(a, b int64) int64 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// divisor is a divisor of step not far below most, or most when step has none.
+func divisor(step, most int64) int64 {
+	first := (step + most - 1) / most
+	for n := first; n < first+64; n++ {
+		if step%n == 0 {
+			return step / n
+		}
+	}
+	return most
+}

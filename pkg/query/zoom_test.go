@@ -1,0 +1,383 @@
+package query
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/promql"
+
+	"github.com/varve-io/varve/pkg/block"
+)
+
+// zoomed is one function of the zoom matrix.
+type zoomed struct {
+	expr   string // R stands for the range
+	series string
+	// truth over a range; nil: what the raw data alone answer, asked for ranges up to a week.
+	truth func(p *scraped, from, to int64) float64
+	// asked is the relative error allowed at ranges of two coarse windows or more, 0: it is only measured.
+	asked float64
+	// exact only where ranges begin and end with windows.
+	aligned bool
+	// scale is the least that errors are relative to, for what goes through zero.
+	scale float64
+	// absent functions answer where there is nothing.
+	absent bool
+}
+
+// asksFor reports whether a range makes a query of its own that the data can answer.
+func (f zoomed) asksFor(width time.Duration) bool {
+	const week = 7 * 24 * time.Hour
+	switch {
+	case !strings.Contains(f.expr, "[R"):
+		return width == 5*time.Minute
+	case strings.Contains(f.expr, "[R:"): // an instant a minute
+		return width <= week
+	case f.histogram(): // 40 days of data
+		return width <= 30*24*time.Hour
+	}
+	return true
+}
+
+func (f zoomed) histogram() bool {
+	return strings.Contains(f.expr, "latency") || strings.Contains(f.expr, "sizes")
+}
+
+func zoomedFunctions() []zoomed {
+	const exact = 1e-9
+	return []zoomed{
+		{expr: "rate(requests_total[R])", series: "requests_total", truth: (*scraped).rate, asked: 0.01},
+		{expr: "increase(requests_total[R])", series: "requests_total", truth: (*scraped).increase, asked: 0.01},
+		{expr: "increase(bursts_total[R])", series: "bursts_total", truth: (*scraped).gain, asked: 0.01, aligned: true},
+		{expr: "irate(requests_total[R])"},
+		{expr: "histogram_count(increase(latency[R]))", series: "latency", truth: (*scraped).increase, asked: 0.01},
+		{expr: "histogram_count(increase(sizes[R]))", series: "latency", truth: (*scraped).increase, asked: 0.01},
+		{expr: "histogram_quantile(0.9, rate(latency[R]))", asked: 0.02, aligned: true},
+		{expr: "histogram_quantile(0.9, rate(sizes[R]))", asked: 0.02, aligned: true},
+		{expr: "histogram_quantile(0.9, rate(latency_bucket[R]))", asked: 0.02, aligned: true},
+		{expr: "min_over_time(temperature[R])", series: "temperature", truth: (*scraped).min, asked: exact, aligned: true},
+		{expr: "max_over_time(temperature[R])", series: "temperature", truth: (*scraped).max, asked: exact, aligned: true},
+		{expr: "avg_over_time(temperature[R])", series: "temperature", truth: (*scraped).avg, asked: 0.001},
+		{expr: "count_over_time(temperature[R])", series: "temperature", truth: (*scraped).count, asked: 0.005},
+		{expr: "sum_over_time(temperature[R])", series: "temperature", truth: (*scraped).sum, asked: 0.005},
+		{expr: "stddev_over_time(temperature[R])", scale: 5},
+		{expr: "stdvar_over_time(temperature[R])", scale: 25},
+		{expr: "quantile_over_time(0.9, temperature[R])"},
+		{expr: "mad_over_time(temperature[R])", scale: 5},
+		{expr: "first_over_time(temperature[R])"},
+		{expr: "last_over_time(temperature[R])"},
+		{expr: "present_over_time(temperature[R])", asked: exact},
+		{expr: "absent_over_time(temperature[R])", absent: true},
+		{expr: "delta(temperature[R])", scale: 300},
+		{expr: "idelta(temperature[R])", scale: 7},
+		{expr: "deriv(temperature[R])", scale: 0.022},
+		{expr: "predict_linear(temperature[R], 3600)"},
+		{expr: "double_exponential_smoothing(temperature[R], 0.5, 0.5)"},
+		{expr: "ts_of_max_over_time(temperature[R])"},
+		{expr: "ts_of_min_over_time(temperature[R])"},
+		{expr: "ts_of_first_over_time(temperature[R])"},
+		{expr: "ts_of_last_over_time(temperature[R])"},
+		{expr: "resets(requests_total[R])", series: "requests_total", scale: 1, truth: func(p *scraped, from, to int64) float64 { return p.happened(p.resets, from, to) }},
+		{expr: "changes(state[R])", series: "state", scale: 1, truth: func(p *scraped, from, to int64) float64 { return p.happened(p.changes, from, to) }},
+		{expr: "max_over_time(rate(requests_total[R])[2h:30m] offset 1h)"},
+		{expr: "avg_over_time(temperature[R:1m])"},
+		{expr: "temperature"},
+		{expr: "timestamp(temperature)"},
+	}
+}
+
+// retentions are what a bucket may hold; every moment is held in some resolution.
+func retentions(days int64) map[string]retention {
+	at := func(part float64) int64 { return windowStart(epoch+int64(part*float64(days*day)), 2*hour) }
+	all := []block.TimeRange{{MinTime: epoch, MaxTime: epoch + days*day}}
+	between := func(parts ...float64) (out []block.TimeRange) {
+		for i := 0; i < len(parts); i += 2 {
+			out = append(out, block.TimeRange{MinTime: at(parts[i]), MaxTime: at(parts[i+1])})
+		}
+		return out
+	}
+	return map[string]retention{
+		"all there":      {block.Raw: all, block.FiveMin: all, block.OneHour: all},
+		"raw gone":       {block.FiveMin: all, block.OneHour: all},
+		"only 5m":        {block.FiveMin: all},
+		"only 1h":        {block.OneHour: all},
+		"5m gone":        {block.Raw: between(0.6, 1), block.OneHour: all},
+		"coarse is late": {block.Raw: between(0.4, 1), block.FiveMin: between(0, 0.8), block.OneHour: between(0, 0.6)},
+		"gaps": {
+			block.Raw: between(0.3, 0.45, 0.7, 1), block.FiveMin: between(0, 0.35, 0.5, 0.65), block.OneHour: between(0.35, 0.75),
+		},
+	}
+}
+
+// zoomCell is one query of the matrix.
+type zoomCell struct {
+	f           zoomed
+	kept        string
+	step, width time.Duration
+	allowed     string // resolution asked for: finest, auto, 1h
+}
+
+func (c zoomCell) String() string {
+	return fmt.Sprintf("%s by %s, %s, %s asked", c.text(), c.step, c.kept, c.allowed)
+}
+
+func (c zoomCell) text() string {
+	return strings.ReplaceAll(c.f.expr, "[R", fmt.Sprintf("[%ds", int64(c.width.Seconds())))
+}
+
+// hash decides about a cell what need not be tried in every combination.
+func (c zoomCell) hash(salt string) uint64 {
+	h := fnv.New64a()
+	fmt.Fprint(h, c.String(), salt)
+	return h.Sum64()
+}
+
+// zoomError is the worst error of a function over one resolution.
+type zoomError struct {
+	worst, unasked float64 // at ranges of two windows or more and as asked; otherwise
+	where          string
+	points         int
+}
+
+type zoomMatrix struct {
+	zoo    *zoo
+	raw    *Engine
+	stores map[string]*Engine
+	errors map[string]map[block.Resolution]*zoomError
+	cells  int
+}
+
+// TestZoomMatrix asks functions × steps × ranges × retentions × resolutions
+// asked for: no answer is empty, and no error larger than asked. It tries one cell in
+// many, on two weeks of data; VARVE_ZOOM=full tries all, on 400 days, and prints the worst errors.
+func TestZoomMatrix(t *testing.T) {
+	full := os.Getenv("VARVE_ZOOM") == "full"
+	days, every := int64(17), uint64(80)
+	widths := []time.Duration{5 * time.Minute, 7 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 100 * time.Minute, 2 * time.Hour, 6 * time.Hour, 24 * time.Hour, 3 * 24 * time.Hour, 7 * 24 * time.Hour}
+	if full {
+		days, every = 400, 1
+		widths = append(widths, 30*24*time.Hour, 90*24*time.Hour, 365*24*time.Hour)
+	}
+	m := &zoomMatrix{zoo: newZoo(t, days), stores: map[string]*Engine{}, errors: map[string]map[block.Resolution]*zoomError{}}
+	engine := func(r retention) *Engine {
+		return newEngine(t, m.zoo.store.keep(r), func(o *Options) { o.MaxSamples, o.ExperimentalFunctions = 1e9, true })
+	}
+	m.raw = engine(only(block.Raw))
+	for name, r := range retentions(days) {
+		m.stores[name] = engine(r)
+	}
+	for _, f := range zoomedFunctions() {
+		for _, width := range widths {
+			if !f.asksFor(width) {
+				continue
+			}
+			for _, step := range []time.Duration{15 * time.Second, time.Minute, 5 * time.Minute, 25 * time.Minute, time.Hour, 5 * time.Hour, 24 * time.Hour} {
+				for kept := range m.stores {
+					for _, allowed := range []string{"finest", "auto", "1h"} {
+						if c := (zoomCell{f, kept, step, width, allowed}); c.hash("chosen")%every == 0 {
+							m.try(t, c)
+						}
+					}
+				}
+			}
+		}
+	}
+	if full || testing.Verbose() {
+		m.report(t)
+	}
+}
+
+// times are when a cell is looked at: around a border of its retention, or
+// anywhere; at multiples of the step, or not.
+func (m *zoomMatrix) times(c zoomCell) Steps {
+	const points = 4
+	step, width := c.step.Milliseconds(), c.width.Milliseconds()
+	last := epoch + m.zoo.days*day - 3*hour - step
+	if c.f.histogram() {
+		last = min(last, epoch+40*day-3*hour-step)
+	}
+	earliest := min(epoch+width+6*hour, last-points*step)
+	h := c.hash("times")
+	start := earliest + int64(h%1000)*max(0, last-points*step-earliest)/1000
+	if h/1000%2 == 0 {
+		borders := []float64{0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8}
+		border := windowStart(epoch+int64(borders[h/2000%10]*float64(m.zoo.days*day)), 2*hour)
+		if s := border - step + width/2; s > earliest && s+points*step < last {
+			start = s
+		}
+	}
+	start = windowStart(start+step-1, step)
+	if h/20000%4 == 0 {
+		start += 7*minute + 13_000
+	}
+	return Steps{Start: millis(start), End: millis(start + (points-1)*step), Step: c.step}
+}
+
+func (m *zoomMatrix) try(t *testing.T, c zoomCell) {
+	t.Helper()
+	m.cells++
+	steps := m.times(c)
+	e := m.stores[c.kept]
+	p := Params{}
+	switch c.allowed {
+	case "auto":
+		p.MaxResolution = e.AutoResolution(c.step)
+	case "1h":
+		p.MaxResolution = time.Hour
+	}
+	got, by := askZoom(t, e, c.text(), steps, p)
+	looks := int(steps.End.Sub(steps.Start)/steps.Step) + 1
+	want := looks
+	if c.f.absent {
+		want = 0
+	}
+	if len(got) != want {
+		t.Errorf("%s from %s: got %d points, want %d", c, steps.Start.UTC().Format(time.RFC3339), len(got), want)
+		return
+	}
+	var reference []promql.FPoint
+	if c.f.truth == nil && !c.f.absent {
+		if c.width > 7*24*time.Hour {
+			return
+		}
+		if reference, _ = askZoom(t, m.raw, c.text(), steps, Params{}); len(reference) != looks {
+			t.Fatalf("%s: raw data answer %d points, want %d", c, len(reference), looks)
+		}
+	}
+	for i := range got {
+		truth := 0.0
+		if c.f.truth != nil {
+			truth = c.f.truth(m.zoo.processes[c.f.series], got[i].T-c.width.Milliseconds(), got[i].T)
+		} else {
+			truth = reference[i].F
+		}
+		m.judge(t, c, by, got[i], truth)
+	}
+}
+
+// servedBy is what the infos say.
+type servedBy struct {
+	coarsest block.Resolution
+	mixed    bool // more than one resolution
+}
+
+// askZoom returns the points of the only series of an answer and what served it.
+func askZoom(t *testing.T, e *Engine, expr string, steps Steps, p Params) ([]promql.FPoint, servedBy) {
+	t.Helper()
+	answer, err := e.Range(t.Context(), expr, steps, p)
+	if err != nil {
+		t.Fatalf("%s: %v", expr, err)
+	}
+	defer answer.Close()
+	warnings, infos := answer.Warnings.AsStrings(expr, 0, 0)
+	by := servedBy{}
+	for _, r := range []block.Resolution{block.FiveMin, block.OneHour} {
+		if slices.ContainsFunc(infos, func(i string) bool { return strings.Contains(i, r.String()+" from ") }) {
+			by.coarsest = r
+		}
+	}
+	by.mixed = len(infos) > 0 && strings.Count(infos[0], " from ") > 1
+	m, ok := answer.Value.(promql.Matrix)
+	if !ok || len(m) > 1 || len(warnings) > 0 {
+		t.Fatalf("%s: got %v and warnings %q, want one series", expr, answer.Value, warnings)
+	}
+	if len(m) == 0 {
+		return nil, by
+	}
+	return slices.Clone(m[0].Floats), by
+}
+
+// judge compares one point with the truth.
+func (m *zoomMatrix) judge(t *testing.T, c zoomCell, by servedBy, got promql.FPoint, truth float64) {
+	t.Helper()
+	served, most := by.coarsest, c.f.asked
+	width := c.width.Milliseconds()
+	off := math.Abs(got.F - truth)
+	switch {
+	case strings.HasPrefix(c.f.expr, "ts_of"), strings.HasPrefix(c.f.expr, "timestamp"):
+		off = off * 1000 / float64(max(served, block.FiveMin)) // in windows
+	case off > 0:
+		off /= max(math.Abs(truth), c.f.scale)
+	}
+	r := int64(served)
+	asked := served == block.Raw || width >= 2*r && (!c.f.aligned || width%r == 0 && got.T%r == 0)
+	if cut := r > 0 && (width%r != 0 || got.T%r != 0); cut && width < 6*r {
+		most *= 3 // what the cut windows hold in which part weighs more
+	}
+	if by.mixed && c.f.asked >= 0.005 {
+		// At a window's end stands the last sample in it, and a part of a window holds a part of a
+		// sample: one is gained or lost where windows end.
+		most += scrapeEvery / float64(width)
+	}
+	name := c.f.expr
+	if m.errors[name] == nil {
+		m.errors[name] = map[block.Resolution]*zoomError{}
+	}
+	worst := m.errors[name][served]
+	if worst == nil {
+		worst = &zoomError{}
+		m.errors[name][served] = worst
+	}
+	worst.points++
+	if !asked {
+		worst.unasked = math.Max(worst.unasked, off)
+	} else if off > worst.worst {
+		worst.worst, worst.where = off, fmt.Sprintf("%s at %s", c, formatMillis(got.T))
+	}
+	if asked && served > block.Raw && c.f.asked > 0 && !(off <= most) {
+		t.Errorf("%s at %s over %s: got %v, want %v: off by %.3g %%, want %.3g %%", c, formatMillis(got.T), served, got.F, truth, off*100, most*100)
+	}
+	m.bounds(t, c, served, got, truth)
+}
+
+// bounds checks what holds of cut windows, too: an extreme is never missed, and
+// none comes from farther away than a window; nothing is counted that was not there.
+func (m *zoomMatrix) bounds(t *testing.T, c zoomCell, served block.Resolution, got promql.FPoint, truth float64) {
+	t.Helper()
+	slack := int64(served) + c.width.Milliseconds()/mostPerRange + 1
+	from, to := got.T-c.width.Milliseconds()-slack, got.T+slack
+	p := m.zoo.processes["temperature"]
+	switch {
+	case c.width.Milliseconds() < int64(served):
+	case strings.HasPrefix(c.f.expr, "max_over_time(temp") && (got.F < truth && c.step.Milliseconds() >= c.width.Milliseconds()/mostPerRange || got.F > p.max(from, to)):
+		t.Errorf("%s at %s over %s: got %v, want between %v and %v", c, formatMillis(got.T), served, got.F, truth, p.max(from, to))
+	case strings.HasPrefix(c.f.expr, "min_over_time(temp") && (got.F > truth && c.step.Milliseconds() >= c.width.Milliseconds()/mostPerRange || got.F < p.min(from, to)):
+		t.Errorf("%s at %s over %s: got %v, want between %v and %v", c, formatMillis(got.T), served, got.F, p.min(from, to), truth)
+	case strings.HasPrefix(c.f.expr, "resets"), strings.HasPrefix(c.f.expr, "changes"):
+		q := m.zoo.processes[c.f.series]
+		if most := c.f.truth(q, from, to); got.F > most {
+			t.Errorf("%s at %s over %s: got %v, want at most %v", c, formatMillis(got.T), served, got.F, most)
+		}
+	}
+}
+
+// report logs the worst errors in percent: at ranges of two windows or more, and
+// behind it at shorter ones (for some functions, at ranges that cut windows, too).
+func (m *zoomMatrix) report(t *testing.T) {
+	t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d queries\n%-60s %8s %22s %22s %22s\n", m.cells, "worst error, %", "asked", "raw", "5m", "1h")
+	for _, f := range zoomedFunctions() {
+		fmt.Fprintf(&b, "%-60s %8.3g", f.expr, f.asked*100)
+		for _, r := range []block.Resolution{block.Raw, block.FiveMin, block.OneHour} {
+			if e := m.errors[f.expr][r]; e != nil {
+				fmt.Fprintf(&b, " %10.3g (%9.3g)", e.worst*100, e.unasked*100)
+			} else {
+				fmt.Fprintf(&b, " %22s", "-")
+			}
+		}
+		b.WriteByte('\n')
+	}
+	for _, f := range zoomedFunctions() {
+		if e := m.errors[f.expr][block.OneHour]; e != nil {
+			fmt.Fprintf(&b, "worst over 1h: %s\n", e.where)
+		}
+	}
+	t.Log("\n" + b.String())
+}
