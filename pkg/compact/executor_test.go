@@ -1,0 +1,301 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/index"
+	"github.com/thanos-io/objstore"
+	"go.uber.org/goleak"
+
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/block/blocktest"
+	"github.com/varve-io/varve/pkg/bucket"
+	"github.com/varve-io/varve/pkg/bucket/buckettest"
+	"github.com/varve-io/varve/pkg/fetcher"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// hour is where the blocks of the tests lie, in hours since the epoch: at the
+// start of a range of two weeks.
+const hour = 14 * 24 * 1000
+
+// twoHours is a block of two series, scraped every minute but for the minutes left out.
+func twoHours(replica string, from int, without ...int) blocktest.Spec {
+	start := int64(from) * time.Hour.Milliseconds()
+	var counter, gauge blocktest.Series
+	counter.Labels = labels.FromStrings(labels.MetricName, "c", "x", "1")
+	gauge.Labels = labels.FromStrings(labels.MetricName, "g", "x", "2")
+	for i := range 120 {
+		if slices.Contains(without, i) {
+			continue
+		}
+		at := start + int64(i)*60_000 + 1000
+		if replica == "b" {
+			at += 13_000
+		}
+		counter.Samples = append(counter.Samples, blocktest.Sample{T: at, V: float64(at / 1000)})
+		gauge.Samples = append(gauge.Samples, blocktest.Sample{T: at, V: float64(i % 7)})
+	}
+	return blocktest.Spec{
+		Series:  []blocktest.Series{counter, gauge},
+		Labels:  map[string]string{"cluster": "eu", "replica": replica},
+		MinTime: start, MaxTime: start + 2*time.Hour.Milliseconds(),
+	}
+}
+
+// executor works on bkt at a time when every range of the tests is closed.
+func executor(t *testing.T, bkt objstore.Bucket) *Executor {
+	t.Helper()
+	o := Defaults()
+	o.Dir = t.TempDir()
+	o.Policy.ReplicaLabels = []string{"replica"}
+	o.Policy.ConsistencyDelay = 0
+	log := promslog.NewNopLogger()
+	blocks := fetcher.New(bkt, fetcher.Defaults(), log, prometheus.NewRegistry())
+	e, err := New(bkt, blocks, o, log, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.now = func() time.Time { return time.UnixMilli((hour + 24*20) * time.Hour.Milliseconds()) }
+	return e
+}
+
+func fetch(t *testing.T, bkt bucket.Reader) *block.Set {
+	t.Helper()
+	set, err := fetcher.New(bkt, fetcher.Defaults(), promslog.NewNopLogger(), prometheus.NewRegistry()).Fetch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// live says what is in the bucket and not marked for deletion.
+func live(t *testing.T, bkt bucket.Reader) []string {
+	t.Helper()
+	var out []string
+	for _, e := range fetch(t, bkt).Blocks {
+		if e.Deletion == nil {
+			m := e.Meta
+			out = append(out, fmt.Sprintf("%s %s +%dh %dh level %d, %d sources, %d series, %d samples",
+				m.ULID, m.Group(nil), m.MinTime/3_600_000-hour, m.TimeRange().Duration()/3_600_000,
+				m.Compaction.Level, len(m.Compaction.Sources), m.Stats.NumSeries, m.Stats.NumSamples))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// replicas writes so many hours of two replicas and returns a function that gives a
+// new bucket with them; the second replica fills two holes of the first.
+func replicas(t *testing.T, hours int) func() *bucket.Memory {
+	t.Helper()
+	var dirs []string
+	for from := hour; from < hour+hours; from += 2 {
+		for _, spec := range []blocktest.Spec{
+			twoHours("a", from, 10, 11, 12, 13, 70, 71, 72), twoHours("b", from, 40, 41, 42, 43),
+		} {
+			dir, _ := blocktest.Dir(t, spec)
+			dirs = append(dirs, dir)
+		}
+	}
+	return func() *bucket.Memory {
+		bkt := bucket.NewMemory()
+		for _, dir := range dirs {
+			blocktest.Upload(t, bkt, dir)
+		}
+		return bkt
+	}
+}
+
+func TestReplicasBecomeOneBlockInEveryResolution(t *testing.T) {
+	bkt := replicas(t, 8)()
+	if err := executor(t, bkt).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range live(t, bkt) {
+		_, rest, _ := strings.Cut(line, " ")
+		got = append(got, rest)
+	}
+	slices.Sort(got)
+	// The first replica has 113 samples in two hours; the other fills 3 and 4 minutes.
+	want := []string{
+		`{cluster="eu"}@1h +0h 8h level 3, 8 sources, 2 series, 16 samples`,
+		`{cluster="eu"}@5m +0h 8h level 3, 8 sources, 2 series, 192 samples`,
+		`{cluster="eu"}@raw +0h 8h level 3, 8 sources, 2 series, 960 samples`,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if err := executor(t, bkt).Run(t.Context()); err != nil {
+		t.Errorf("a second run: %v", err)
+	}
+}
+
+func TestASecondRunOverTheSameSourcesMakesTheSameBytes(t *testing.T) {
+	contents := func(bkt *bucket.Memory) map[string]string {
+		got := map[string]string{}
+		err := bkt.List(t.Context(), "", "", func(o bucket.Object) error {
+			if !strings.HasSuffix(o.Name, ".json") {
+				data, _, err := bkt.GetVersion(t.Context(), o.Name)
+				got[o.Name] = string(data)
+				return err
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	fill := replicas(t, 4)
+	a, b := fill(), fill()
+	for _, bkt := range []*bucket.Memory{a, b} {
+		if err := executor(t, bkt).Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, want := contents(a), contents(b)
+	if len(got) != len(want) {
+		t.Fatalf("got %d objects and %d", len(got), len(want))
+	}
+	for name := range want {
+		if got[name] != want[name] {
+			t.Errorf("%s differs between two runs", name)
+		}
+	}
+}
+
+func TestACrashAtAnyWriteIsFinishedByTheNextRun(t *testing.T) {
+	fill := replicas(t, 4)
+	reference := fill()
+	log := buckettest.NewLog(reference)
+	if err := executor(t, log).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want, writes := live(t, reference), len(log.Writes())
+	for n := 1; n <= writes; n++ {
+		for _, when := range []buckettest.Moment{buckettest.Before, buckettest.After} {
+			bkt := fill()
+			err := executor(t, buckettest.CrashAt(bkt, n, when)).Run(t.Context())
+			if err == nil {
+				t.Fatalf("crash at write %d of %d: got no error", n, writes)
+			}
+			if err := executor(t, bkt).Run(t.Context()); err != nil {
+				t.Fatalf("run after a crash at write %d: %v", n, err)
+			}
+			if got := live(t, bkt); !slices.Equal(got, want) {
+				t.Fatalf("crash at write %d: got\n%s\nwant\n%s", n, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		}
+	}
+}
+
+func TestABlockThatCannotBeReadIsSetAsideAndTheRestGoesOn(t *testing.T) {
+	fill := replicas(t, 4)
+	for name, damage := range map[string]struct {
+		file string
+		harm func([]byte) []byte
+	}{
+		"a flipped byte in a chunk": {"chunks/000001", func(b []byte) []byte { b[40] ^= 0xff; return b }},
+		"a flipped byte in a series": {"index", func(b []byte) []byte {
+			toc, err := index.NewTOCFromByteSlice(byteSlice(b))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[toc.LabelIndices-8] ^= 0xff // in the last series
+			return b
+		}},
+		"a wrong magic number": {"index", func(b []byte) []byte { b[0] = 0; return b }},
+		"a cut index":          {"index", func(b []byte) []byte { return b[:len(b)/2] }},
+		"an empty segment":     {"chunks/000001", func([]byte) []byte { return nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bkt := fill()
+			bad := twoHours("a", hour+2, 10, 11, 12, 13, 70, 71, 72)
+			_, meta := blocktest.Dir(t, bad)
+			object := block.ObjectName(meta.ULID, damage.file)
+			data, _, err := bkt.GetVersion(t.Context(), object)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := bkt.Upload(t.Context(), object, strings.NewReader(string(damage.harm(data)))); err != nil {
+				t.Fatal(err)
+			}
+			err = executor(t, bkt).Run(t.Context())
+			if err == nil || !strings.Contains(err.Error(), meta.ULID.String()) {
+				t.Errorf("got error %v, want one that names %s", err, meta.ULID)
+			}
+			entry := fetch(t, bkt).Find(meta.ULID)
+			if entry == nil || entry.Deletion != nil || entry.NoCompact == nil || entry.NoCompact.Reason != "corrupt" {
+				t.Fatalf("the damaged block: got %+v, want it there and set aside", entry)
+			}
+			// Its sibling and everything else are merged.
+			for _, e := range fetch(t, bkt).Blocks {
+				if e.Deletion == nil && e.Meta.ULID != meta.ULID && e.Meta.Compaction.Level == 1 && e.Meta.Resolution() == block.Raw &&
+					e.Meta.MinTime != meta.MinTime {
+					t.Errorf("block %s of %v was left alone", e.Meta.ULID, e.Meta.Thanos.Labels)
+				}
+			}
+		})
+	}
+}
+
+func TestRetentionWaitsForWhatOutlivesIt(t *testing.T) {
+	bkt := replicas(t, 8)()
+	e := executor(t, bkt)
+	e.opts.Policy.DeleteDelay = 0
+	e.opts.Policy.Retention = map[block.Resolution]time.Duration{block.Raw: 10 * 24 * time.Hour}
+	if err := e.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []block.Resolution
+	for _, entry := range fetch(t, bkt).Blocks {
+		got = append(got, entry.Meta.Resolution())
+	}
+	slices.Sort(got)
+	if want := []block.Resolution{block.FiveMin, block.OneHour}; !slices.Equal(got, want) {
+		t.Errorf("resolutions left: got %v, want %v", got, want)
+	}
+}
+
+func TestTheWorkDirectoryIsEmptyAfterwards(t *testing.T) {
+	bkt := replicas(t, 8)()
+	e := executor(t, bkt)
+	if err := e.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(e.opts.Dir, "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+func TestABucketThatCannotBeListedIsAnError(t *testing.T) {
+	e := executor(t, bucket.NewMemory())
+	e.blocks = brokenSource{}
+	if err := e.Run(t.Context()); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("got %v, want %v", err, os.ErrPermission)
+	}
+}
+
+type byteSlice []byte
+
+func (b byteSlice) Len() int                  { return len(b) }
+func (b byteSlice) Range(from, to int) []byte { return b[from:to] }
+
+type brokenSource struct{}
+
+func (brokenSource) Fetch(context.Context) (*block.Set, error) { return nil, os.ErrPermission }

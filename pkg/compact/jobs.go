@@ -1,0 +1,145 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockio"
+	"github.com/varve-io/varve/pkg/planner"
+)
+
+// kindOf names a job's kind for metrics and logs.
+func kindOf(j planner.Job) string {
+	switch j.(type) {
+	case planner.Compact:
+		return "compact"
+	case planner.Downsample:
+		return "downsample"
+	case planner.Expire:
+		return "expire"
+	case planner.Retire:
+		return "retire"
+	case planner.Delete:
+		return "delete"
+	case planner.Clean:
+		return "clean"
+	}
+	return "unknown"
+}
+
+// run does one job and logs how it ended.
+func (e *Executor) run(ctx context.Context, j planner.Job) error {
+	kind := kindOf(j)
+	began := e.now()
+	err := e.do(ctx, j)
+	if err == nil {
+		e.metrics.jobs.WithLabelValues(kind).Inc()
+		e.log.Info("job done", "kind", kind, "job", j, "took", e.now().Sub(began).Round(time.Millisecond))
+		return nil
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	e.metrics.failures.WithLabelValues(kind).Inc()
+	e.log.Warn("job ended with an error", "kind", kind, "job", j, "err", err)
+	return fmt.Errorf("%s: %w", j, err)
+}
+
+func (e *Executor) do(ctx context.Context, j planner.Job) error {
+	switch j := j.(type) {
+	case planner.Compact:
+		return e.compact(ctx, j)
+	case planner.Downsample:
+		return e.downsample(ctx, j)
+	case planner.Expire:
+		return e.markDeleted(ctx, j.Block.ULID, j.Reason)
+	case planner.Retire:
+		return e.markDeleted(ctx, j.ID, "replaced by "+j.By.String())
+	case planner.Delete:
+		return blockio.Delete(ctx, e.bkt, j.ID)
+	case planner.Clean:
+		return blockio.Delete(ctx, e.bkt, j.ID)
+	}
+	return fmt.Errorf("a job of type %T is not known here", j)
+}
+
+// compact writes the block that replaces the sources, then marks them.
+func (e *Executor) compact(ctx context.Context, j planner.Compact) error {
+	made, err := e.buildAny(ctx, func(attempt int) output { return e.merged(j, attempt) })
+	details := "replaced by " + made.String()
+	if errors.Is(err, errEmpty) {
+		details, err = "it has no sample", nil
+	}
+	if err != nil {
+		return e.setAside(ctx, err, block.NoCompactMark)
+	}
+	for _, m := range j.Sources {
+		if err := e.markDeleted(ctx, m.ULID, details); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// downsample writes the coarser form of a block.
+func (e *Executor) downsample(ctx context.Context, j planner.Downsample) error {
+	_, err := e.buildAny(ctx, func(attempt int) output { return downsampled(j, attempt) })
+	if errors.Is(err, errEmpty) {
+		return e.mark(ctx, block.Mark{
+			Kind: block.NoDownsampleMark, ID: j.Source.ULID,
+			Reason: "empty", Details: "it has no sample that could be downsampled",
+		})
+	}
+	if err != nil {
+		return e.setAside(ctx, err, block.NoDownsampleMark)
+	}
+	return nil
+}
+
+// maxAttempts bounds how often a block is given another name because the bucket
+// holds something else under the one it should have.
+const maxAttempts = 3
+
+// buildAny builds the output of the first attempt that the bucket has room for and returns its name.
+func (e *Executor) buildAny(ctx context.Context, describe func(attempt int) output) (id ulid.ULID, err error) {
+	for attempt := range maxAttempts {
+		o := describe(attempt)
+		if err = e.build(ctx, o); err == nil {
+			e.metrics.samples.WithLabelValues(o.meta.Resolution().String()).Add(float64(o.meta.Stats.NumSamples))
+			return o.meta.ULID, nil
+		}
+		if !errors.Is(err, blockio.ErrConflict) {
+			break
+		}
+	}
+	return id, err
+}
+
+// setAside marks the block that a job could not read, so that the next plan goes
+// on without it, and returns the job's error.
+func (e *Executor) setAside(ctx context.Context, err error, kind block.MarkKind) error {
+	var corrupt *corruptError
+	if !errors.As(err, &corrupt) {
+		return err
+	}
+	mark := block.Mark{Kind: kind, ID: corrupt.id, Reason: "corrupt", Details: corrupt.err.Error()}
+	if markErr := e.mark(ctx, mark); markErr != nil {
+		return errors.Join(err, markErr)
+	}
+	e.metrics.quarantined.Inc()
+	return err
+}
+
+func (e *Executor) markDeleted(ctx context.Context, id ulid.ULID, details string) error {
+	return e.mark(ctx, block.Mark{Kind: block.DeletionMark, ID: id, Details: details})
+}
+
+func (e *Executor) mark(ctx context.Context, m block.Mark) error {
+	m.Time = e.now().Unix()
+	return blockio.Mark(ctx, e.bkt, m)
+}
