@@ -236,7 +236,7 @@ func TestJSONIsThatOfPrometheus(t *testing.T) {
 				`"evaluationTime":0.2,"lastEvaluation":"2026-01-02T03:04:05.678Z"}],"interval":30,"limit":5,"evaluationTime":0.25,` +
 				`"lastEvaluation":"2026-01-02T03:04:05.678Z","partialResponseStrategy":"ABORT"}`,
 		},
-		"an empty group":  {RuleGroup{}, `{"name":"","file":"","rules":[],"interval":0,"limit":0,"evaluationTime":0,"lastEvaluation":"0001-01-01T00:00:00Z","partialResponseStrategy":"WARN"}`},
+		"an empty group": {RuleGroup{}, `{"name":"","file":"","rules":[],"interval":0,"limit":0,"evaluationTime":0,"lastEvaluation":"0001-01-01T00:00:00Z","partialResponseStrategy":"WARN"}`},
 		"a rule without an error": {
 			Rule{Type: Recording, Name: "r", Health: "ok"},
 			`{"type":"recording","name":"r","query":"","labels":{},"health":"ok","evaluationTime":0,"lastEvaluation":"0001-01-01T00:00:00Z"}`,
