@@ -17,10 +17,22 @@ type bitWriter struct {
 // putBits is the longest field that fits beside a begun byte.
 const putBits = 64 - 8
 
+// longestField is the room for the longest field, in bytes: 77 bits in front of a float.
+const longestField = 10
+
 // room returns buf with space for a sample of floats, or a field, at w.
 func (w bitWriter) room(buf []byte) []byte {
 	if uint(len(buf)) < w.pos/8+reach {
 		buf = slices.Grow(buf, 2*reach)
+		buf = buf[:cap(buf)]
+	}
+	return buf
+}
+
+// roomFor returns buf with space for so many fields, and for the rest of a histogram beside its buckets.
+func (w bitWriter) roomFor(buf []byte, fields int) []byte {
+	if need := int(w.pos/8) + 2*reach + fields*longestField; len(buf) < need {
+		buf = slices.Grow(buf, need-len(buf))
 		buf = buf[:cap(buf)]
 	}
 	return buf
@@ -58,28 +70,87 @@ func (w bitWriter) openWindow(buf []byte, prefix uint64, n uint, change uint64) 
 	return w.putLong(buf, in.out(change), size), in
 }
 
+// varbitOnes says for each length of a number, in bits, with how many ones its
+// varbit field begins. 65 is the length that signedLen gives to 0.
+const varbitOnes = "011122233344455555566666667777777777777777777777777777777888888880"
+
+// signedLen is how many bits a signed number takes whose greatest value is one
+// more than two's complement would have it.
+func signedLen(v int64) int {
+	sign := v >> 63
+	return 1 + bits.Len64(uint64(v^sign-2*sign-1)) // of v-1, or of -v
+}
+
+// varbit returns the field that bitReader.varbit reads, and its length; 0 if it is longer than 32 bits.
+func varbit(v uint64, size int) (field uint64, n uint) {
+	ones := uint(varbitOnes[size] - '0')
+	if ones > 6 {
+		return 0, 0
+	}
+	width := uint(0x19_12_0c_09_06_03_00>>(8*ones)) & 0xff
+	n = ones + 1 + width
+	return (1<<(n&63) - 2<<(width&63)) | v&(1<<(width&63)-1), n
+}
+
+func (w bitWriter) putVarbit(buf []byte, v uint64, size int) bitWriter {
+	if field, n := varbit(v, size); n > 0 {
+		return w.put(buf, field, n)
+	}
+	if size <= 56 {
+		return w.put(buf, 0b11111110, 8).put(buf, v&(1<<56-1), 56)
+	}
+	return w.put(buf, 0b11111111, 8).putLong(buf, v, 64)
+}
+
 // putVarint writes what bitReader.varint reads.
 func (w bitWriter) putVarint(buf []byte, v int64) bitWriter {
-	if v == 0 {
-		return w.put(buf, 0, 1)
+	return w.putVarbit(buf, uint64(v), signedLen(v))
+}
+
+// putVaruint writes what edge.varuint reads.
+func (w bitWriter) putVaruint(buf []byte, v uint64) bitWriter {
+	return w.putVarbit(buf, v, bits.Len64(v))
+}
+
+// putByteVarint writes what edge.byteVarint reads.
+func (w bitWriter) putByteVarint(buf []byte, v int64) bitWriter {
+	var b [binary.MaxVarintLen64]byte
+	for _, octet := range b[:binary.PutVarint(b[:], v)] {
+		w = w.put(buf, uint64(octet), 8)
 	}
-	sign := v >> 63
-	u, need := uint64(v), 1+bits.Len64(uint64(v^sign-2*sign-1)) // of v-1, or of -v
-	switch {
-	case need <= 3:
-		return w.put(buf, 0b10<<3|u&(1<<3-1), 5)
-	case need <= 6:
-		return w.put(buf, 0b110<<6|u&(1<<6-1), 9)
-	case need <= 9:
-		return w.put(buf, 0b1110<<9|u&(1<<9-1), 13)
-	case need <= 12:
-		return w.put(buf, 0b11110<<12|u&(1<<12-1), 17)
-	case need <= 18:
-		return w.put(buf, 0b111110<<18|u&(1<<18-1), 24)
-	case need <= 25:
-		return w.put(buf, 0b1111110<<25|u&(1<<25-1), 32)
-	case need <= 56:
-		return w.put(buf, 0b11111110, 8).put(buf, u&(1<<56-1), 56)
+	return w
+}
+
+// putSteps writes what edge.steps reads: how the values differ from last, by
+// more than deltas, both of which it moves on. Guarded by BenchmarkEncode.
+func (w bitWriter) putSteps(buf []byte, values, last, deltas []int64) bitWriter {
+	last, deltas = last[:len(values)], deltas[:len(values)]
+	for i, v := range values {
+		delta := v - last[i]
+		step := delta - deltas[i]
+		last[i], deltas[i] = v, delta
+		w = w.putVarint(buf, step)
 	}
-	return w.put(buf, 0b11111111, 8).putLong(buf, u, 64)
+	return w
+}
+
+// putChanges writes what edge.changes reads. Guarded by BenchmarkEncode.
+func (w bitWriter) putChanges(buf []byte, values []float64, last []xorFloat) bitWriter {
+	last = last[:len(values)]
+	for i, v := range values {
+		x := &last[i]
+		now := math.Float64bits(v)
+		w, x.in = w.putXORChange(buf, x.in, now^x.bits)
+		x.bits = now
+	}
+	return w
+}
+
+// putFloats writes the values that changes begin with.
+func (w bitWriter) putFloats(buf []byte, values []float64, last []xorFloat) bitWriter {
+	for i, v := range values {
+		last[i] = xorFloat{bits: math.Float64bits(v)}
+		w = w.putLong(buf, last[i].bits, 64)
+	}
+	return w
 }

@@ -64,14 +64,18 @@ func appendAll(t testing.TB, c chunkenc.Chunk, s *Samples) chunkenc.Chunk {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var h histogram.Histogram // the appender widens what it is given
+	var fh histogram.FloatHistogram
 	for i := range s.T {
 		switch s.Type(i) {
 		case chunkenc.ValFloat:
 			app.Append(s.Start(i), s.T[i], s.V[i])
 		case chunkenc.ValHistogram:
-			_, _, _, err = app.AppendHistogram(nil, s.Start(i), s.T[i], s.H[i].Copy(), true)
+			h = *s.H[i]
+			_, _, _, err = app.AppendHistogram(nil, s.Start(i), s.T[i], &h, true)
 		case chunkenc.ValFloatHistogram:
-			_, _, _, err = app.AppendFloatHistogram(nil, s.Start(i), s.T[i], s.FH[i].Copy(), true)
+			fh = *s.FH[i]
+			_, _, _, err = app.AppendFloatHistogram(nil, s.Start(i), s.T[i], &fh, true)
 		case chunkenc.ValNone:
 		}
 		if err != nil {

@@ -242,10 +242,11 @@ func readAll(it chunkenc.Iterator) chunkenc.Iterator {
 func BenchmarkEncode(b *testing.B) {
 	for _, c := range corpora(b) {
 		b.Run(c.name+"/varve", func(b *testing.B) {
+			var e Encoder
 			var buf []byte
 			encode := func(i int) {
 				var err error
-				if buf, err = EncodeTo(buf[:0], c.enc, c.inputs[i], c.reset[i]); err != nil {
+				if buf, err = e.EncodeTo(buf[:0], c.enc, c.inputs[i], c.reset[i]); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
@@ -22,25 +23,63 @@ type Chunk struct {
 	Data             []byte
 }
 
+// Encoder encodes with memory that serves for one chunk after the other. Its
+// zero value is ready; it is not safe for concurrent use.
+type Encoder struct {
+	buf    []byte // a chunk until it is known how long it is
+	layout chunkLayout
+	ints   intWriter
+	floats floatWriter
+}
+
 // Append encodes s and appends the chunks to dst. It cuts where Prometheus'
 // own encoder does: after MaxSamples, where floats and histograms change, where
-// start timestamps begin that the open chunk cannot hold, and at resets and
-// changes of layout of histograms. Samples with a start timestamp take the
+// start timestamps begin that the open chunk cannot hold, and at resets of
+// histograms and those changes of layout that a wider one does not help. Samples with a start timestamp take the
 // encodings that can hold it.
 func Append(dst []Chunk, s *Samples) ([]Chunk, error) {
-	for i := 0; i < s.Len(); {
-		to := s.run(i)
-		if s.Type(i) == chunkenc.ValFloat {
-			dst = appendFloatChunks(dst, s, i, to)
-		} else {
-			var err error
-			if dst, err = appendHistograms(dst, s, i, to); err != nil {
-				return dst, err
-			}
+	clear(dst[len(dst):cap(dst)]) // their data may be in use
+	var e Encoder
+	return e.Append(dst, s)
+}
+
+// Append is the function Append, but for the memory: the chunks that stand
+// between the length and the capacity of dst lend their data to those that take their place.
+func (e *Encoder) Append(dst []Chunk, s *Samples) ([]Chunk, error) {
+	reset, known := chunkenc.UnknownCounterReset, false
+	for from := 0; from < s.Len(); {
+		enc, end := s.encoding(from)
+		r, err := e.findRun(s, from, end)
+		if err != nil {
+			return dst, fmt.Errorf("encode histograms from %d on: %w", s.T[from], err)
 		}
-		i = to
+		if known {
+			r.reset = reset
+		}
+		reset, known = r.next, r.to < end
+		e.buf = e.appendChunk(e.buf[:0], enc, s, r)
+		dst = slices.Grow(dst, 1)[:len(dst)+1]
+		c := &dst[len(dst)-1]
+		*c = Chunk{MinTime: s.T[from], MaxTime: s.T[r.to-1], Encoding: enc, Data: append(c.Data[:0], e.buf...)}
+		from = r.to
 	}
 	return dst, nil
+}
+
+// encoding is that of the chunk which begins at position from, and where it ends at the latest.
+func (s *Samples) encoding(from int) (enc chunkenc.Encoding, end int) {
+	typ, started := s.Type(from), s.Start(from) != 0
+	enc = typ.ChunkEncoding(started, started)
+	for end = from + 1; end < min(from+MaxSamples, s.Len()); end++ {
+		if s.Type(end) != typ {
+			break
+		}
+		now := s.Start(end) != 0
+		if now != started && (now || typ != chunkenc.ValFloat) {
+			break
+		}
+	}
+	return enc, end
 }
 
 // Encode puts all of s into one chunk, the inverse of Decode: with the chunk's
@@ -58,36 +97,64 @@ func Encode(enc chunkenc.Encoding, s *Samples, reset chunkenc.CounterResetHeader
 // EncodeTo is Encode that appends the chunk to dst, which it returns as it was
 // after an error. Beyond the length of the result it may write up to dst's capacity.
 func EncodeTo(dst []byte, enc chunkenc.Encoding, s *Samples, reset chunkenc.CounterResetHeader) ([]byte, error) {
-	if s.Len() > capacity(enc) {
-		return dst, fmt.Errorf("encode %d samples as %s: %w", s.Len(), enc, ErrUnfit)
-	}
-	if s.Len() > 0 && (s.Type(0) != family(enc) || s.run(0) < s.Len()) {
-		return dst, fmt.Errorf("encode samples of other types as %s: %w", enc, ErrUnfit)
-	}
-	if family(enc) == chunkenc.ValFloat {
-		return appendFloats(dst, enc, s, 0, s.Len()), nil
-	}
-	data, err := encodeHistograms(enc, s, reset)
-	return append(dst, data...), err
+	var e Encoder
+	return e.EncodeTo(dst, enc, s, reset)
 }
 
-// appendFloatChunks cuts the floats from position from up to to into chunks.
-func appendFloatChunks(dst []Chunk, s *Samples, from, to int) []Chunk {
-	var scratch [typicalChunk]byte
-	for from < to {
-		enc, end := chunkenc.EncXOR, min(from+MaxSamples, to)
-		if s.Start(from) != 0 {
-			enc = chunkenc.EncXOR2
-		} else {
-			for i := from + 1; i < end; i++ {
-				if s.Start(i) != 0 {
-					end = i
-				}
-			}
+// EncodeTo is the function EncodeTo, but that it needs no new memory for histograms either.
+func (e *Encoder) EncodeTo(dst []byte, enc chunkenc.Encoding, s *Samples, reset chunkenc.CounterResetHeader) ([]byte, error) {
+	n := s.Len()
+	if n > capacity(enc) {
+		return dst, fmt.Errorf("encode %d samples as %s: %w", n, enc, ErrUnfit)
+	}
+	if n > 0 && (s.Type(0) != family(enc) || s.run(0) < n) {
+		return dst, fmt.Errorf("encode samples of other types as %s: %w", enc, ErrUnfit)
+	}
+	r := run{reset: reset}
+	if n > 0 {
+		var err error
+		if r, err = e.findRun(s, 0, n); err != nil {
+			return dst, fmt.Errorf("encode %d histograms as %s: %w", n, enc, err)
 		}
-		data := bytes.Clone(appendFloats(scratch[:0], enc, s, from, end))
-		dst = append(dst, Chunk{MinTime: s.T[from], MaxTime: s.T[end-1], Encoding: enc, Data: data})
-		from = end
+		if r.to < n {
+			return dst, fmt.Errorf("encode histograms as %s, of which number %d begins another chunk: %w", enc, r.to+1, ErrUnfit)
+		}
+		r.reset = reset
+	}
+	return e.appendChunk(dst, enc, s, r), nil
+}
+
+// run is where samples that share a chunk stand.
+type run struct {
+	from, to int
+	reset    chunkenc.CounterResetHeader
+	next     chunkenc.CounterResetHeader // of the chunk that a histogram begins after these
+}
+
+// findRun counts the samples from position from, at most up to end, that share
+// a chunk. Of histograms it finds the layout, too; of floats all share one.
+func (e *Encoder) findRun(s *Samples, from, end int) (r run, err error) {
+	switch s.Type(from) {
+	case chunkenc.ValHistogram:
+		r, err = findRun(&e.layout, s.H[from:end], bucketedInt, fellInt)
+	case chunkenc.ValFloatHistogram:
+		r, err = findRun(&e.layout, s.FH[from:end], bucketedFloat, fellFloat)
+	case chunkenc.ValFloat, chunkenc.ValNone:
+		r.to = end - from
+	}
+	r.from, r.to = from, r.to+from
+	return r, err
+}
+
+// appendChunk appends the chunk of a run, whose layout has been found.
+func (e *Encoder) appendChunk(dst []byte, enc chunkenc.Encoding, s *Samples, r run) []byte {
+	if family(enc) == chunkenc.ValFloat {
+		return appendFloats(dst, enc, s, r.from, r.to)
+	}
+	at := len(dst) + resetByte(enc)
+	dst = e.appendHistograms(dst, enc, s, r.from, r.to)
+	if r.from < r.to {
+		dst[at] |= byte(r.reset)
 	}
 	return dst
 }

@@ -3,114 +3,204 @@ package chunkcodec
 import (
 	"fmt"
 
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// encodeHistograms encodes histograms, all of the type that enc holds, into one chunk.
-func encodeHistograms(enc chunkenc.Encoding, s *Samples, reset chunkenc.CounterResetHeader) ([]byte, error) {
-	var w writer
-	if err := w.open(enc); err != nil {
-		return nil, err
+// bucketed is what decides whether a histogram continues a chunk, but for its
+// counts; it serves both kinds.
+type bucketed[B int64 | float64] struct {
+	hint          histogram.CounterResetHint
+	stale         bool
+	schema        int32
+	zeroThreshold float64
+	customValues  []float64
+	spans         [2][]histogram.Span
+	buckets       [2][]B
+}
+
+func bucketedInt(h *histogram.Histogram) bucketed[int64] {
+	return bucketed[int64]{
+		h.CounterResetHint, value.IsStaleNaN(h.Sum), h.Schema, h.ZeroThreshold, h.CustomValues,
+		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans}, [2][]int64{h.PositiveBuckets, h.NegativeBuckets},
 	}
-	for i := range s.T {
-		full, err := w.append(s, i)
+}
+
+func bucketedFloat(h *histogram.FloatHistogram) bucketed[float64] {
+	return bucketed[float64]{
+		h.CounterResetHint, value.IsStaleNaN(h.Sum), h.Schema, h.ZeroThreshold, h.CustomValues,
+		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans}, [2][]float64{h.PositiveBuckets, h.NegativeBuckets},
+	}
+}
+
+// check refuses a histogram whose buckets are not those of its spans; before is one that passed.
+func (h *bucketed[B]) check(before *bucketed[B]) error {
+	if h.stale {
+		return nil // and writes no buckets
+	}
+	for side, spans := range h.spans {
+		if len(h.buckets[side]) == len(before.buckets[side]) && sameSpans(spans, before.spans[side]) {
+			continue
+		}
+		n, err := countBuckets(spans)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if full != nil {
-			return nil, fmt.Errorf("encode histograms as %s: %w", enc, ErrUnfit)
-		}
-	}
-	data := w.chunk.Bytes()
-	if p := resetByte(enc); p >= 0 && s.Len() > 0 {
-		data[p] = data[p]&^chunkenc.CounterResetHeaderMask | byte(reset)
-	}
-	return data, nil
-}
-
-// appendHistograms appends chunks of the histograms, all of one type, from position from up to to.
-func appendHistograms(dst []Chunk, s *Samples, from, to int) ([]Chunk, error) {
-	var w writer
-	for i := from; i < to; i++ {
-		started := s.Start(i) != 0
-		if enc := s.Type(i).ChunkEncoding(started, started); w.chunk == nil || w.n >= MaxSamples || w.chunk.Encoding() != enc {
-			dst = w.flush(dst)
-			if err := w.open(enc); err != nil {
-				return dst, err
-			}
-		}
-		full, err := w.append(s, i)
-		if err != nil {
-			return dst, err
-		}
-		if full != nil {
-			dst = append(dst, *full)
+		if n != len(h.buckets[side]) {
+			return fmt.Errorf("%w: %d buckets in spans of %d", ErrInvalid, len(h.buckets[side]), n)
 		}
 	}
-	return w.flush(dst), nil
-}
-
-// writer is the chunk of histograms being written, by Prometheus' appender:
-// widening a chunk whose histograms gain buckets, and finding resets, is its business.
-type writer struct {
-	chunk            chunkenc.Chunk
-	app              chunkenc.Appender
-	n                int
-	minTime, maxTime int64
-}
-
-func (w *writer) open(enc chunkenc.Encoding) error {
-	c, err := chunkenc.NewEmptyChunk(enc)
-	if err != nil {
-		return fmt.Errorf("begin chunk: %w", err)
-	}
-	app, err := c.Appender()
-	if err != nil {
-		return fmt.Errorf("begin %s chunk: %w", enc, err)
-	}
-	*w = writer{chunk: c, app: app}
 	return nil
 }
 
-// append writes one sample. It returns the chunk so far when a histogram had to begin another one.
-func (w *writer) append(s *Samples, i int) (full *Chunk, err error) {
-	var next chunkenc.Chunk
-	recoded := false
-	st, t := s.Start(i), s.T[i]
-	switch s.Type(i) {
-	case chunkenc.ValHistogram:
-		h := *s.H[i] // the appender widens the histogram it is given
-		next, recoded, w.app, err = w.app.AppendHistogram(nil, st, t, &h, false)
-	case chunkenc.ValFloatHistogram:
-		h := *s.FH[i]
-		next, recoded, w.app, err = w.app.AppendFloatHistogram(nil, st, t, &h, false)
-	case chunkenc.ValFloat, chunkenc.ValNone:
+// company is the histograms that share a chunk, while they are looked for. All
+// have the buckets of the first one's layout, which widens for those that
+// come later; the histograms are written when it is known. Prometheus,
+// which writes at once, writes them again in that case: the bytes are the same.
+type company[B int64 | float64] struct {
+	layout *chunkLayout
+	gauge  bool
+	last   bucketed[B]
+}
+
+// begin makes h the first one.
+func (c *company[B]) begin(h *bucketed[B]) error {
+	c.gauge = h.hint == histogram.GaugeType
+	if err := h.check(&bucketed[B]{}); err != nil {
+		return err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("append sample at %d: %w", t, err)
+	c.last = *h
+	first := &bucketed[B]{} // a stale marker has no layout
+	if !h.stale {
+		first = h
 	}
-	if next != nil {
-		if !recoded {
-			full = w.done()
-			w.n = 0
+	c.layout.schema, c.layout.zeroThreshold, c.layout.customValues = first.schema, first.zeroThreshold, first.customValues
+	for side, spans := range first.spans {
+		c.layout.spans[side] = append(c.layout.spans[side][:0], spans...)
+		c.layout.buckets[side] = len(first.buckets[side])
+	}
+	return nil
+}
+
+// counts says in which of them a histogram falls below the one before.
+type counts struct{ all, zero bool }
+
+// admit takes in the next histogram. If the chunk ends before it, it returns
+// false and the reset header of the next chunk.
+func (c *company[B]) admit(h *bucketed[B], fell counts) (chunkenc.CounterResetHeader, bool) {
+	gauge := h.hint == histogram.GaugeType
+	other, reset := chunkenc.UnknownCounterReset, chunkenc.CounterReset
+	if gauge {
+		other, reset, fell = chunkenc.GaugeType, chunkenc.GaugeType, counts{}
+	}
+	switch {
+	case gauge != c.gauge:
+		if _, ints := any(B(0)).(int64); ints && !gauge {
+			return chunkenc.NotCounterReset, false
 		}
-		w.chunk = next
+		return other, false
+	case h.hint == histogram.CounterReset:
+		return reset, false
+	case h.stale:
+	case c.last.stale:
+		return other, false
+	case fell.all:
+		return reset, false
+	case h.schema != c.last.schema || h.zeroThreshold != c.last.zeroThreshold:
+		return other, false
+	case histogram.IsCustomBucketsSchema(h.schema) && !histogram.CustomBucketBoundsMatch(h.customValues, c.last.customValues):
+		return reset, false
+	case fell.zero || !c.admitBuckets(h):
+		return reset, false
 	}
-	if w.n == 0 {
-		w.minTime = t
-	}
-	w.maxTime = t
-	w.n++
-	return full, nil
+	c.last = *h
+	return 0, true
 }
 
-func (w *writer) done() *Chunk {
-	return &Chunk{MinTime: w.minTime, MaxTime: w.maxTime, Encoding: w.chunk.Encoding(), Data: w.chunk.Bytes()}
+// admitBuckets widens the layout for the buckets of h. It returns false where one of a counter fell.
+func (c *company[B]) admitBuckets(h *bucketed[B]) bool {
+	if sameSpans(h.spans[0], c.last.spans[0]) && sameSpans(h.spans[1], c.last.spans[1]) {
+		return c.gauge || !falls(c.last.buckets[0], h.buckets[0]) && !falls(c.last.buckets[1], h.buckets[1])
+	}
+	var both [2]union
+	for side, spans := range h.spans {
+		both[side] = unite(c.layout.wider[side][:0], c.layout.spans[side],
+			newTally(c.last.spans[side], c.last.buckets[side]), newTally(spans, h.buckets[side]))
+		c.layout.wider[side] = both[side].spans
+		if both[side].falls && !c.gauge {
+			return false
+		}
+	}
+	if !both[0].gains && !both[1].gains {
+		return true
+	}
+	// The spans of h are taken as they are, unless it lacks buckets. Where a gauge lacks some, both sides are united.
+	lacks := both[0].lacks || both[1].lacks
+	for side, u := range both {
+		if !u.lacks && (!c.gauge || !lacks) {
+			u.spans = append(u.spans[:0], h.spans[side]...)
+		}
+		c.layout.replace(side, u.spans)
+	}
+	return true
 }
 
-func (w *writer) flush(dst []Chunk) []Chunk {
-	if w.n > 0 {
-		dst = append(dst, *w.done())
+// chunkLayout is the layout of a chunk to be written.
+type chunkLayout struct {
+	schema        int32
+	zeroThreshold float64
+	customValues  []float64
+	spans         [2][]histogram.Span
+	buckets       [2]int
+	wider         [2][]histogram.Span // the memory of the next spans
+}
+
+func (l *chunkLayout) replace(side int, spans []histogram.Span) {
+	l.spans[side], l.wider[side] = spans, l.spans[side]
+	l.buckets[side] = 0
+	for _, s := range spans {
+		l.buckets[side] += int(s.Length)
 	}
-	return dst
+}
+
+// header is the reset header of a chunk that h begins, where nothing is known of the one before.
+func (h *bucketed[B]) header() chunkenc.CounterResetHeader {
+	switch h.hint {
+	case histogram.CounterReset:
+		return chunkenc.CounterReset
+	case histogram.GaugeType:
+		return chunkenc.GaugeType
+	case histogram.UnknownCounterReset, histogram.NotCounterReset:
+	}
+	return chunkenc.UnknownCounterReset
+}
+
+// findRun counts the histograms that share a chunk, from the first one on, and finds their layout.
+func findRun[H any, B int64 | float64](l *chunkLayout, hs []*H, look func(*H) bucketed[B], fell func(before, now *H) counts) (run, error) {
+	c := company[B]{layout: l}
+	h := look(hs[0])
+	r := run{to: 1, reset: h.header()}
+	if err := c.begin(&h); err != nil {
+		return r, err
+	}
+	for ; r.to < len(hs); r.to++ {
+		h = look(hs[r.to])
+		if err := h.check(&c.last); err != nil {
+			return r, err
+		}
+		var ok bool
+		if r.next, ok = c.admit(&h, fell(hs[r.to-1], hs[r.to])); !ok {
+			return r, nil
+		}
+	}
+	return r, nil
+}
+
+func fellInt(before, now *histogram.Histogram) counts {
+	return counts{now.Count < before.Count, now.ZeroCount < before.ZeroCount}
+}
+
+func fellFloat(before, now *histogram.FloatHistogram) counts {
+	return counts{now.Count < before.Count, now.ZeroCount < before.ZeroCount}
 }

@@ -67,24 +67,20 @@ func (l *layout) readBounds(r bitReader, e *edge) bitReader {
 
 // readSpans reads the spans of one side and returns how many buckets they hold.
 func (l *layout) readSpans(r bitReader, e *edge) (next bitReader, buckets int, err error) {
-	index := int64(0)
+	first := len(l.spans)
 	r, n := e.varuint(r)
-	for i := uint64(0); i < n && e.whole(r); i++ {
+	for ; n > 0 && e.whole(r); n-- {
 		var length uint64
 		var offset int64
 		r, length = e.varuint(r)
 		r, offset = e.varint(r)
-		if length > math.MaxInt32 || offset != int64(int32(offset)) || (i > 0 && offset < 0) {
+		if length > math.MaxUint32 || offset != int64(int32(offset)) {
 			return r, 0, fmt.Errorf("%w: histogram span of length %d at offset %d", ErrInvalid, length, offset)
 		}
-		index += offset + int64(length)
-		if index != int64(int32(index)) {
-			return r, 0, fmt.Errorf("%w: histogram bucket index %d", ErrInvalid, index)
-		}
-		buckets += int(length)
 		l.spans = append(l.spans, histogram.Span{Offset: int32(offset), Length: uint32(length)})
 	}
-	return r, buckets, nil
+	buckets, err = countBuckets(l.spans[first:])
+	return r, buckets, err
 }
 
 func (l *layout) positive() []histogram.Span { return some(l.spans[:l.positiveSpans]) }
