@@ -2,207 +2,153 @@ package downsample
 
 import (
 	"fmt"
+	"math"
+	"slices"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
-	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// appendCoarse aggregates aggregate chunks further onto dst. Chunks of floats are
-// combined whole: the true first and last values of a counter stand at their edges.
-func appendCoarse(dst []series.Chunk, r run, to block.Resolution) ([]series.Chunk, error) {
-	n := 0
-	for _, c := range r.chunks {
-		n += aggrchunk.NumSamples(c.Data)
-	}
-	first, last := r.chunks[0].MinTime, r.chunks[len(r.chunks)-1].MaxTime
-	step := r.chunks[0].Resolution
-	target := targetChunks(n, first, last, step, to)
-	if r.histogram {
-		return combineHistograms(dst, r.chunks, histogramBatch{res: to, limit: n/target + 1})
-	}
-	perBatch := max(1, len(r.chunks)/target)
-	var err error
-	for from := 0; from < len(r.chunks); {
-		end := from + perBatch
-		if len(r.chunks)-end < perBatch {
-			end = len(r.chunks) // the rest would be a chunk of its own, smaller than the others
+// coarseFloats aggregates chunks of aggregates further. They are combined
+// whole: the true first and last values of a counter stand at their edges.
+func (d *downsampler) coarseFloats(chunks []series.Chunk) error {
+	b := &d.floats
+	b.begin(d.to)
+	perBatch := max(1, len(chunks)/sizeOf(chunks, chunks[0].Resolution, d.to).chunks)
+	for i, c := range chunks {
+		rows, err := d.decodeRows(c)
+		if err != nil {
+			return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
 		}
-		batch := r.chunks[from:min(end, len(r.chunks))]
-		if dst, err = combineFloats(dst, batch, to); err != nil {
-			return nil, err
+		// A batch of less than perBatch would be a chunk smaller than the others.
+		ends := i%perBatch == 0 && len(chunks)-i >= perBatch
+		if ends || len(b.rows.count)+len(rows.count) > maxWindows {
+			if err := d.flushFloats(); err != nil {
+				return err
+			}
 		}
-		from += len(batch)
+		if err := b.addRows(rows); err != nil {
+			return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
+		}
 	}
-	return dst, nil
+	return d.flushFloats()
 }
 
-// combineFloats makes one chunk of the batch.
-func combineFloats(dst []series.Chunk, batch []series.Chunk, to block.Resolution) ([]series.Chunk, error) {
-	rows, err := readFloatRows(batch)
+// decodeRows reads an aggregate chunk of floats. Its counter keeps the last raw value as an extra row.
+func (d *downsampler) decodeRows(c series.Chunk) (floatRows, error) {
+	subs, err := d.decodeColumns(c)
 	if err != nil {
-		return nil, err
+		return floatRows{}, err
 	}
-	if len(rows.windows) == 0 {
-		return dst, nil
+	count, sum := &d.columns[aggrchunk.Count], &d.columns[aggrchunk.Sum]
+	lowest, highest := &d.columns[aggrchunk.Min], &d.columns[aggrchunk.Max]
+	if !slices.Equal(count.T, sum.T) || !slices.Equal(count.T, lowest.T) || !slices.Equal(count.T, highest.T) {
+		return floatRows{}, fmt.Errorf("aggregates of different windows: %w", aggrchunk.ErrInvalid)
 	}
-	lastT := rows.windows[len(rows.windows)-1].t
-	out := floatBatch{res: to, firstT: rows.firstT, firstV: rows.firstV, lastV: rows.lastV}
-	for _, w := range rows.windows {
-		end := min(windowEnd(w.t, to), lastT)
-		if n := len(out.windows); n > 0 && out.windows[n-1].t == end {
-			fold(&out.windows[n-1], w)
+	for _, s := range subs {
+		if s.Encoding != chunkenc.EncXOR {
+			return floatRows{}, fmt.Errorf("%s among aggregates of floats: %w", s.Encoding, aggrchunk.ErrInvalid)
+		}
+	}
+	if count.Len() == 0 {
+		return floatRows{}, nil
+	}
+	counter := &d.columns[aggrchunk.Counter]
+	if n := count.Len(); counter.Len() != n+2 || !slices.Equal(counter.T[1:n+1], count.T) {
+		if err := realign(counter, subs[aggrchunk.Counter], count.T); err != nil {
+			return floatRows{}, err
+		}
+	}
+	return floatRows{counter.T, count.V, sum.V, lowest.V, highest.V, counter.V}, nil
+}
+
+// decodeColumns reads all aggregates of a chunk into d.columns.
+func (d *downsampler) decodeColumns(c series.Chunk) (aggrchunk.Subs, error) {
+	subs, err := aggrchunk.Decode(c.Data)
+	if err != nil {
+		return subs, err
+	}
+	for k, s := range subs {
+		d.columns[k].Reset()
+		if !s.Present() {
 			continue
 		}
-		w.t = end
-		out.windows = append(out.windows, w)
-	}
-	c, err := encodeFloats(&out)
-	return append(dst, c), err
-}
-
-// fold adds the later window w to acc.
-func fold(acc *floatWindow, w floatWindow) {
-	acc.count += w.count
-	acc.sum += w.sum
-	acc.min = min(acc.min, w.min)
-	acc.max = max(acc.max, w.max)
-	acc.counter = w.counter
-}
-
-// floatRows are the windows of several chunks with one counter that runs through all of them.
-type floatRows struct {
-	windows       []floatWindow
-	firstT        int64
-	firstV, lastV float64
-}
-
-func readFloatRows(batch []series.Chunk) (rows floatRows, err error) {
-	base := 0.0
-	for i, c := range batch {
-		var columns [aggrchunk.NumKinds][]point
-		subs, err := aggrchunk.Decode(c.Data)
-		if err != nil {
-			return rows, fmt.Errorf("chunk at %d: %w", c.MinTime, err)
+		if err := chunkcodec.Decode(s.Encoding, s.Data, &d.columns[k]); err != nil {
+			return subs, fmt.Errorf("%s: %w", aggrchunk.Kind(k), err)
 		}
-		for k, sub := range subs {
-			if columns[k], err = readPoints(sub); err != nil {
-				return rows, fmt.Errorf("%s of chunk at %d: %w", aggrchunk.Kind(k), c.MinTime, err)
+	}
+	return subs, nil
+}
+
+// realign brings a counter that does not stand at the windows' ends, as merging
+// of downsampled replicas may leave it, into the form that it has otherwise: the
+// first sample, the running value at each end, and the last raw value.
+func realign(counter *chunkcodec.Samples, sub aggrchunk.Sub, ends []int64) error {
+	if counter.Len() == 0 {
+		return fmt.Errorf("no counter: %w", aggrchunk.ErrInvalid)
+	}
+	r := aggrchunk.NewCounterReader([]aggrchunk.Sub{sub})
+	if r.Next() != chunkenc.ValFloat {
+		return fmt.Errorf("a counter of no numbers: %w", aggrchunk.ErrInvalid)
+	}
+	t, v := r.At()
+	more := true
+	counter.Reset()
+	counter.AppendFloat(0, t, v)
+	for i, end := range ends {
+		if i == len(ends)-1 {
+			end = math.MaxInt64
+		}
+		for more && t <= end {
+			_, v = r.At()
+			if more = r.Next() != chunkenc.ValNone; more {
+				t = r.AtT()
 			}
 		}
-		n := len(columns[aggrchunk.Count])
-		if n == 0 {
-			continue
-		}
-		counter := columns[aggrchunk.Counter]
-		if len(columns[aggrchunk.Sum]) != n || len(columns[aggrchunk.Min]) != n || len(columns[aggrchunk.Max]) != n || len(counter) != n+2 {
-			return rows, fmt.Errorf("chunk at %d: aggregates of different lengths: %w", c.MinTime, aggrchunk.ErrInvalid)
-		}
-		// The chunk's counter starts at its first raw value. What the series had
-		// gained before goes on top; a raw value below the last one is a reset.
-		first, last := counter[0], counter[n+1]
-		switch {
-		case len(rows.windows) == 0:
-			rows.firstT, rows.firstV = first.t, first.v
-		case first.v < rows.lastV:
-			base = rows.windows[len(rows.windows)-1].counter
-		default:
-			base = rows.windows[len(rows.windows)-1].counter - rows.lastV
-		}
-		for w := range n {
-			if k := len(rows.windows); k > 0 && columns[aggrchunk.Count][w].t <= rows.windows[k-1].t {
-				return rows, fmt.Errorf("chunk %d of %d at %d goes back in time: %w", i, len(batch), c.MinTime, aggrchunk.ErrInvalid)
-			}
-			rows.windows = append(rows.windows, floatWindow{
-				t:       columns[aggrchunk.Count][w].t,
-				count:   columns[aggrchunk.Count][w].v,
-				sum:     columns[aggrchunk.Sum][w].v,
-				min:     columns[aggrchunk.Min][w].v,
-				max:     columns[aggrchunk.Max][w].v,
-				counter: base + counter[w+1].v,
-			})
-		}
-		rows.lastV = last.v
+		counter.AppendFloat(0, ends[i], v)
 	}
-	return rows, nil
+	if r.Err() != nil {
+		return r.Err()
+	}
+	counter.AppendFloat(0, ends[len(ends)-1], r.LastRaw())
+	return nil
 }
 
-type point struct {
-	t int64
-	v float64
-}
-
-func readPoints(sub aggrchunk.Sub) ([]point, error) {
-	if !sub.Present() {
-		return nil, nil
+// addRows takes the windows of a chunk. Its counter starts at its first raw
+// value; what the series had gained before goes on top, and a raw value below
+// the last one is a reset. Guarded by BenchmarkDownsample.
+func (b *floatBatch) addRows(in floatRows) error {
+	n := len(in.count)
+	if n == 0 {
+		return nil
 	}
-	chk, err := chunkenc.FromData(sub.Encoding, sub.Data)
-	if err != nil {
-		return nil, err
+	ends, counter := in.t[1:n+1], in.counter[1:n+1]
+	switch first := in.counter[0]; {
+	case len(b.rows.t) == 0:
+		b.rows.first(in.t[0], first)
+	case first < b.lastV:
+		b.base = b.cur.counter
+	default:
+		b.base = b.cur.counter - b.lastV
 	}
-	points := make([]point, 0, chk.NumSamples())
-	it := chk.Iterator(nil)
-	for it.Next() == chunkenc.ValFloat {
-		t, v := it.At()
-		points = append(points, point{t, v})
-	}
-	return points, it.Err()
-}
-
-// combineHistograms feeds the counts, sums and counters of chunks through batches.
-func combineHistograms(dst []series.Chunk, chunks []series.Chunk, b histogramBatch) ([]series.Chunk, error) {
-	for _, c := range chunks {
-		subs, err := aggrchunk.Decode(c.Data)
-		if err != nil {
-			return nil, fmt.Errorf("chunk at %d: %w", c.MinTime, err)
+	for i, t := range ends {
+		if t <= b.seenT {
+			return fmt.Errorf("goes back from %d to %d: %w", b.seenT, t, aggrchunk.ErrInvalid)
 		}
-		counts, err := readPoints(subs[aggrchunk.Count])
-		if err != nil {
-			return nil, fmt.Errorf("count of chunk at %d: %w", c.MinTime, err)
+		if t > b.end {
+			b.open(t)
 		}
-		sums, err := readHistograms(subs[aggrchunk.Sum])
-		if err != nil {
-			return nil, fmt.Errorf("sum of chunk at %d: %w", c.MinTime, err)
-		}
-		counters, err := readHistograms(subs[aggrchunk.Counter])
-		if err != nil {
-			return nil, fmt.Errorf("counter of chunk at %d: %w", c.MinTime, err)
-		}
-		if len(sums) != len(counts) || len(counters) != len(counts) {
-			return nil, fmt.Errorf("chunk at %d: aggregates of different lengths: %w", c.MinTime, aggrchunk.ErrInvalid)
-		}
-		for i, n := range counts {
-			if dst, err = b.take(dst, histogramSample{t: n.t, count: n.v, sum: sums[i], last: counters[i]}); err != nil {
-				return nil, err
-			}
-		}
+		w := &b.cur
+		w.count += in.count[i]
+		w.sum += in.sum[i]
+		w.min = min(w.min, in.min[i])
+		w.max = max(w.max, in.max[i])
+		w.counter = b.base + counter[i]
+		b.seenT = t
 	}
-	return b.flush(dst)
-}
-
-func readHistograms(sub aggrchunk.Sub) ([]*histogram.FloatHistogram, error) {
-	if !sub.Present() {
-		return nil, nil
-	}
-	chk, err := chunkenc.FromData(sub.Encoding, sub.Data)
-	if err != nil {
-		return nil, err
-	}
-	fh, ok := chk.(*chunkenc.FloatHistogramChunk)
-	if !ok {
-		return nil, fmt.Errorf("encoding %s instead of a float histogram: %w", chk.Encoding(), aggrchunk.ErrInvalid)
-	}
-	out := make([]*histogram.FloatHistogram, 0, chk.NumSamples())
-	it := chk.Iterator(nil)
-	for it.Next() != chunkenc.ValNone {
-		_, h := it.AtFloatHistogram(nil)
-		out = append(out, h)
-	}
-	if len(out) > 0 && fh.GetCounterResetHeader() == chunkenc.CounterReset {
-		out[0].CounterResetHint = histogram.CounterReset // iterators do not say so
-	}
-	return out, it.Err()
+	b.lastT, b.lastV = ends[n-1], in.counter[n+1]
+	return nil
 }

@@ -6,7 +6,9 @@
 // are conserved, minima and maxima are those of the samples, and the counter
 // keeps its first and last true values, so that a reset between two chunks is
 // still seen. Windows and chunk sizes follow Thanos' downsampling, so that
-// either side reads the other's blocks.
+// either side reads the other's blocks. The same samples give the same bytes,
+// however they are cut into chunks, and however many of them there are, no more
+// than one chunk of samples and one of aggregates is held beside the result.
 package downsample
 
 import (
@@ -17,6 +19,7 @@ import (
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -28,19 +31,19 @@ type Writer interface {
 // Run downsamples every series of set to the resolution to and hands those that
 // keep a sample to w. The chunks of each series must not overlap.
 func Run(ctx context.Context, set series.Set, w Writer, to block.Resolution) error {
+	d := downsampler{to: to}
 	for set.Next() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		s := set.At()
-		chunks, err := Chunks(s.Chunks, to)
-		if err != nil {
+		if err := d.series(s.Chunks); err != nil {
 			return fmt.Errorf("downsample series %s: %w", s.Labels, err)
 		}
-		if len(chunks) == 0 {
+		if len(d.out) == 0 {
 			continue
 		}
-		if err := w.AddSeries(&series.Series{Labels: s.Labels, Chunks: chunks}); err != nil {
+		if err := w.AddSeries(&series.Series{Labels: s.Labels, Chunks: d.out}); err != nil {
 			return fmt.Errorf("write downsampled series %s: %w", s.Labels, err)
 		}
 	}
@@ -52,100 +55,143 @@ func Run(ctx context.Context, set series.Set, w Writer, to block.Resolution) err
 // resolution; aggregates become coarser aggregates. A raw chunk among
 // aggregates is brought to their resolution first.
 func Chunks(in []series.Chunk, to block.Resolution) ([]series.Chunk, error) {
+	d := downsampler{to: to}
+	if err := d.series(in); err != nil {
+		return nil, err
+	}
+	return d.out, nil
+}
+
+// downsampler works on one series after another and keeps its memory from one to the next.
+type downsampler struct {
+	to  block.Resolution
+	out []series.Chunk // of the current series
+
+	in         chunkcodec.Samples                     // of one raw chunk
+	columns    [aggrchunk.NumKinds]chunkcodec.Samples // of one aggregate chunk
+	floats     floatBatch
+	histograms histogramBatch
+	encoder    encoder
+}
+
+// series leaves the downsampled form of the chunks in d.out.
+func (d *downsampler) series(in []series.Chunk) error {
+	clear(d.out) // the bytes belong to whoever had them
+	d.out = d.out[:0]
 	from := block.Raw
 	for _, c := range in {
 		from = max(from, block.Resolution(c.Resolution))
 	}
-	if to <= from {
-		return nil, fmt.Errorf("cannot downsample from %s to %s", from, to)
+	if d.to <= from {
+		return fmt.Errorf("cannot downsample from %s to %s", from, d.to)
 	}
-	var out []series.Chunk
-	for _, r := range split(in) {
-		var err error
-		switch {
-		case r.coarse:
-			out, err = appendCoarse(out, r, to)
-		case from == block.Raw:
-			out, err = appendRaw(out, r, to)
-		default:
-			var mid []series.Chunk
-			if mid, err = appendRaw(nil, r, from); err == nil {
-				out, err = appendCoarse(out, run{chunks: mid, coarse: true, histogram: r.histogram}, to)
-			}
-		}
+	for len(in) > 0 {
+		r, err := nextRun(in)
 		if err != nil {
-			return nil, err
+			return err
+		}
+		in = in[len(r.chunks):]
+		if from != block.Raw && (r.kind == rawFloats || r.kind == rawHistograms) {
+			fine := downsampler{to: from}
+			if err := fine.run(r); err != nil {
+				return err
+			}
+			r.chunks, r.kind = fine.out, r.kind.coarser()
+		}
+		if err := d.run(r); err != nil {
+			return err
 		}
 	}
-	return out, nil
+	return nil
 }
 
-// run is a sequence of chunks that hold the same kind of samples.
-type run struct {
-	chunks    []series.Chunk
-	coarse    bool
-	histogram bool
-}
-
-// split cuts a chunk list where floats give way to histograms or raw samples to aggregates.
-func split(in []series.Chunk) []run {
-	var runs []run
-	for i, c := range in {
-		r := run{coarse: c.Encoding == aggrchunk.Encoding, histogram: isHistogram(c)}
-		if n := len(runs); n > 0 && runs[n-1].coarse == r.coarse && runs[n-1].histogram == r.histogram {
-			runs[n-1].chunks = append(runs[n-1].chunks, in[i])
-			continue
-		}
-		r.chunks = in[i : i+1 : i+1]
-		runs = append(runs, r)
+// run downsamples chunks that hold the same kind of samples.
+func (d *downsampler) run(r run) error {
+	switch r.kind {
+	case rawFloats:
+		return d.rawFloats(r.chunks)
+	case rawHistograms:
+		return d.rawHistograms(r.chunks)
+	case coarseFloats:
+		return d.coarseFloats(r.chunks)
+	case coarseHistograms:
+		return d.coarseHistograms(r.chunks)
+	case nothing:
 	}
-	return runs
+	return nil
 }
 
-func isHistogram(c series.Chunk) bool {
-	switch c.Encoding {
+// kind is what the samples of a chunk are.
+type kind int
+
+const (
+	nothing kind = iota // there are none
+	rawFloats
+	rawHistograms
+	coarseFloats
+	coarseHistograms
+)
+
+// coarser is what raw samples become.
+func (k kind) coarser() kind {
+	if k == rawHistograms {
+		return coarseHistograms
+	}
+	return coarseFloats
+}
+
+func kindOf(c series.Chunk) (kind, error) {
+	if c.Encoding != aggrchunk.Encoding {
+		switch {
+		case len(c.Data) >= 2 && sampleCount(c) == 0:
+			return nothing, nil
+		case isHistogram(c.Encoding):
+			return rawHistograms, nil
+		}
+		return rawFloats, nil
+	}
+	subs, err := aggrchunk.Decode(c.Data)
+	switch {
+	case err != nil:
+		return nothing, fmt.Errorf("chunk at %d: %w", c.MinTime, err)
+	case subs.Kinds() == 0:
+		return nothing, nil
+	case isHistogram(subs[aggrchunk.Sum].Encoding):
+		return coarseHistograms, nil
+	}
+	return coarseFloats, nil
+}
+
+func isHistogram(enc chunkenc.Encoding) bool {
+	switch enc {
 	case chunkenc.EncHistogram, chunkenc.EncFloatHistogram, chunkenc.EncHistogramST, chunkenc.EncFloatHistogramST:
 		return true
-	case aggrchunk.Encoding:
-		subs, err := aggrchunk.Decode(c.Data)
-		return err == nil && subs[aggrchunk.Sum].Encoding == chunkenc.EncFloatHistogram
+	case chunkenc.EncNone, chunkenc.EncXOR, chunkenc.EncXOR2:
 	}
 	return false
 }
 
-// windowEnd is the last millisecond of the window of t.
-func windowEnd(t int64, res block.Resolution) int64 {
-	r := int64(res)
-	start := t - t%r
-	if t%r < 0 {
-		start -= r
-	}
-	return start + r - 1
+// run is a sequence of chunks that hold the same kind of samples, or none.
+type run struct {
+	chunks []series.Chunk
+	kind   kind
 }
 
-// chunkEnd is where a chunk with a window that ends at end may end: with the
-// hour, so that neither a window of five minutes nor one of an hour is cut.
-func chunkEnd(end int64) int64 { return windowEnd(end, block.OneHour) }
-
-const (
-	// assumedStep is the scrape interval that sizing raw input assumes, in milliseconds.
-	assumedStep = 60_000
-	// samplesPerChunk is how many windows a chunk should hold at most on average.
-	samplesPerChunk = 140
-)
-
-// targetChunks is how many chunks of resolution to the samples between first
-// and last should fill: n samples at a distance of step.
-func targetChunks(n int, first, last, step int64, to block.Resolution) int {
-	possible := float64((last - first) / int64(to))
-	fullness := 1.0
-	if last > first {
-		fullness = min(1, float64(n)/(float64(last-first)/float64(step)))
+// nextRun is the first run of a list of chunks.
+func nextRun(in []series.Chunk) (run, error) {
+	r := run{chunks: in}
+	for i, c := range in {
+		k, err := kindOf(c)
+		switch {
+		case err != nil:
+			return run{}, err
+		case k == nothing:
+		case r.kind == nothing:
+			r.kind = k
+		case r.kind != k:
+			r.chunks = in[:i]
+			return r, nil
+		}
 	}
-	expected := int(possible*fullness) + 1
-	chunks := 1
-	for expected/chunks > samplesPerChunk {
-		chunks++
-	}
-	return chunks
+	return r, nil
 }

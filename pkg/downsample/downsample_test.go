@@ -16,10 +16,16 @@ import (
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
 )
 
 const start = 1_760_000_400_000 // a full hour
+
+type point struct {
+	t int64
+	v float64
+}
 
 // rawChunks cuts samples into XOR chunks of 120.
 func rawChunks(t testing.TB, points []point) []series.Chunk {
@@ -52,7 +58,7 @@ func process(r *rand.Rand, n int, counter bool) []point {
 		case counter:
 			v += float64(r.IntN(10))
 		default:
-			v = float64(r.IntN(1000)) - 500
+			v = float64(r.IntN(1000)) // its falls are resets to its counter
 		}
 		if r.IntN(20) != 0 {
 			out = append(out, point{start + int64(i)*15_000 + 1234, v})
@@ -61,21 +67,105 @@ func process(r *rand.Rand, n int, counter bool) []point {
 	return out
 }
 
-// read returns the windows of all chunks with the counter through all of them.
-func read(t testing.TB, chunks []series.Chunk) floatRows {
+// window is what a reader sees of one window; the counter runs through all chunks.
+type window struct {
+	t                             int64
+	count, sum, min, max, counter float64
+}
+
+// reading is what a reader sees of a series.
+type reading struct {
+	windows       []window
+	firstV, lastV float64
+}
+
+// read goes through chunks with Prometheus' iterators and the counter reader of queries.
+func read(t testing.TB, chunks []series.Chunk) (r reading) {
 	t.Helper()
-	rows, err := readFloatRows(chunks)
+	var counters []aggrchunk.Sub
+	for _, c := range chunks {
+		subs := decode(t, c)
+		counts, sums, lowest, highest := points(t, subs[aggrchunk.Count]), points(t, subs[aggrchunk.Sum]), points(t, subs[aggrchunk.Min]), points(t, subs[aggrchunk.Max])
+		for i, p := range counts {
+			if sums[i].t != p.t || lowest[i].t != p.t || highest[i].t != p.t {
+				t.Fatalf("window %d of chunk at %d: times differ", i, c.MinTime)
+			}
+			r.windows = append(r.windows, window{t: p.t, count: p.v, sum: sums[i].v, min: lowest[i].v, max: highest[i].v})
+		}
+		if n := len(counts); c.MinTime != counts[0].t || c.MaxTime != counts[n-1].t {
+			t.Fatalf("chunk from %d to %d holds windows from %d to %d", c.MinTime, c.MaxTime, counts[0].t, counts[n-1].t)
+		}
+		counters = append(counters, subs[aggrchunk.Counter])
+	}
+	it := aggrchunk.NewCounterReader(counters)
+	for i := range r.windows {
+		for it.AtT() < r.windows[i].t && it.Next() != chunkenc.ValNone {
+			if len(counters) > 0 {
+				_, r.firstV = it.At()
+				counters = nil
+			}
+		}
+		_, r.windows[i].counter = it.At()
+	}
+	if it.Next() != chunkenc.ValNone || it.Err() != nil {
+		t.Fatalf("counter goes on after the last window, or ends in an error: %v", it.Err())
+	}
+	r.lastV = it.LastRaw()
+	return r
+}
+
+func decode(t testing.TB, c series.Chunk) aggrchunk.Subs {
+	t.Helper()
+	subs, err := aggrchunk.Decode(c.Data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return rows
+	return subs
+}
+
+func points(t testing.TB, sub aggrchunk.Sub) (out []point) {
+	t.Helper()
+	chk, err := chunkenc.FromData(sub.Encoding, sub.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	it := chk.Iterator(nil)
+	for it.Next() == chunkenc.ValFloat {
+		at, v := it.At()
+		out = append(out, point{at, v})
+	}
+	if it.Err() != nil || len(out) != chk.NumSamples() {
+		t.Fatalf("read %d of %d samples: %v", len(out), chk.NumSamples(), it.Err())
+	}
+	return out
+}
+
+// histograms reads a sub-chunk; the first one says whether the chunk begins with a reset.
+func histograms(t testing.TB, sub aggrchunk.Sub) (out []*histogram.FloatHistogram) {
+	t.Helper()
+	chk, err := chunkenc.FromData(sub.Encoding, sub.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	it := chk.Iterator(nil)
+	for it.Next() != chunkenc.ValNone {
+		_, h := it.AtFloatHistogram(nil)
+		out = append(out, h)
+	}
+	if it.Err() != nil || len(out) != chk.NumSamples() {
+		t.Fatalf("read %d of %d histograms: %v", len(out), chk.NumSamples(), it.Err())
+	}
+	if chunkcodec.ResetHeader(sub.Encoding, sub.Data) == chunkenc.CounterReset {
+		out[0].CounterResetHint = histogram.CounterReset
+	}
+	return out
 }
 
 // truth aggregates the points of the window that ends at end.
-func truth(points []point, end int64, res block.Resolution) floatWindow {
-	w := floatWindow{t: end, min: math.Inf(1), max: math.Inf(-1)}
-	first := sort.Search(len(points), func(i int) bool { return points[i].t > end-int64(res) })
-	for _, p := range points[first:] {
+func truth(samples []point, end int64, res block.Resolution) window {
+	w := window{t: end, min: math.Inf(1), max: math.Inf(-1)}
+	first := sort.Search(len(samples), func(i int) bool { return samples[i].t > end-int64(res) })
+	for _, p := range samples[first:] {
 		if p.t > end {
 			break
 		}
@@ -87,16 +177,16 @@ func truth(points []point, end int64, res block.Resolution) floatWindow {
 }
 
 // gained is what a counter has gained between its first sample and each of its samples.
-func gained(points []point) map[int64]float64 {
-	at := map[int64]float64{points[0].t: 0}
+func gained(samples []point) map[int64]float64 {
+	at := map[int64]float64{samples[0].t: 0}
 	total := 0.0
-	for i := 1; i < len(points); i++ {
-		if d := points[i].v - points[i-1].v; d >= 0 {
+	for i := 1; i < len(samples); i++ {
+		if d := samples[i].v - samples[i-1].v; d >= 0 {
 			total += d
 		} else {
-			total += points[i].v
+			total += samples[i].v
 		}
-		at[points[i].t] = total
+		at[samples[i].t] = total
 	}
 	return at
 }
@@ -130,7 +220,7 @@ func check(t *testing.T, points []point, chunks []series.Chunk, res block.Resolu
 	t.Helper()
 	rows := read(t, chunks)
 	total := 0.0
-	gains := gained(points) // a gauge's falls are resets to its counter
+	gains := gained(points)
 	sample := 0
 	for _, w := range rows.windows {
 		for sample+1 < len(points) && points[sample+1].t <= w.t {
@@ -179,7 +269,7 @@ func TestNumbersThatAreNoneAreLeftOut(t *testing.T) {
 		{start, stale}, {start + 1000, 2}, {start + 2000, math.NaN()}, {start + 3000, stale}, {start + 4000, 3},
 	})
 	rows := read(t, chunksOf(t, in, block.FiveMin))
-	want := []floatWindow{{t: start + 4000, count: 2, sum: 5, min: 2, max: 3, counter: 3}}
+	want := []window{{t: start + 4000, count: 2, sum: 5, min: 2, max: 3, counter: 3}}
 	if !reflect.DeepEqual(rows.windows, want) {
 		t.Errorf("got %+v, want %+v", rows.windows, want)
 	}
@@ -297,25 +387,14 @@ func TestHistogramsAreSummedAndCounted(t *testing.T) {
 			} {
 				gotCount, gotSum := 0.0, 0.0
 				for _, c := range chunks {
-					subs, err := aggrchunk.Decode(c.Data)
-					if err != nil {
-						t.Fatal(err)
-					}
+					subs := decode(t, c)
 					if subs[aggrchunk.Min].Present() || subs[aggrchunk.Max].Present() || !subs[aggrchunk.Counter].Present() {
 						t.Fatalf("aggregates: got %b, want count, sum and counter", subs.Kinds())
 					}
-					counts, err := readPoints(subs[aggrchunk.Count])
-					if err != nil {
-						t.Fatal(err)
-					}
-					for _, p := range counts {
+					for _, p := range points(t, subs[aggrchunk.Count]) {
 						gotCount += p.v
 					}
-					sums, err := readHistograms(subs[aggrchunk.Sum])
-					if err != nil {
-						t.Fatal(err)
-					}
-					for _, h := range sums {
+					for _, h := range histograms(t, subs[aggrchunk.Sum]) {
 						gotSum += h.Sum
 					}
 				}
@@ -349,14 +428,8 @@ func TestHistogramChunksEndAtResets(t *testing.T) {
 		}
 		total, last := 0.0, hs[0].Count
 		for i, c := range chunks {
-			subs, err := aggrchunk.Decode(c.Data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			counters, err := readHistograms(subs[aggrchunk.Counter])
-			if err != nil {
-				t.Fatal(err)
-			}
+			subs := decode(t, c)
+			counters := histograms(t, subs[aggrchunk.Counter])
 			if got := counters[0].CounterResetHint == histogram.CounterReset; got != (i > 0) {
 				t.Errorf("at %s, chunk %d: says that a reset precedes it: got %t, want %t", res, i, got, i > 0)
 			}
@@ -387,15 +460,7 @@ func TestAResetBetweenHistogramsWithoutASumIsKept(t *testing.T) {
 	if len(chunks) != 2 {
 		t.Fatalf("got %d chunks, want 2", len(chunks))
 	}
-	subs, err := aggrchunk.Decode(chunks[1].Data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	counters, err := readHistograms(subs[aggrchunk.Counter])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if counters[0].CounterResetHint != histogram.CounterReset {
+	if counters := histograms(t, decode(t, chunks[1])[aggrchunk.Counter]); counters[0].CounterResetHint != histogram.CounterReset {
 		t.Error("the chunk after a reset does not say so")
 	}
 }
@@ -441,16 +506,4 @@ func TestDamagedAggregatesAreAnError(t *testing.T) {
 			t.Errorf("%d of %d bytes: got no error", n, len(good.Data))
 		}
 	}
-}
-
-func BenchmarkDownsampleRaw(b *testing.B) {
-	points := process(rand.New(rand.NewPCG(1, 1)), 80_640, true)
-	chunks := rawChunks(b, points)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := Chunks(chunks, block.FiveMin); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(points)), "ns/sample")
 }

@@ -1,135 +1,107 @@
 package downsample
 
 import (
+	"errors"
 	"fmt"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// encodeFloats writes the windows of a batch as one aggregate chunk. The counter
-// gets the first raw sample in front and the last raw value, at the time of the
-// last window again, behind; a reader needs them where two chunks meet.
-func encodeFloats(b *floatBatch) (series.Chunk, error) {
-	var columns [aggrchunk.NumKinds]floatColumn
-	for i := range columns {
-		if err := columns[i].open(); err != nil {
+// encoder writes aggregate chunks. It keeps its memory from one to the next.
+type encoder struct {
+	buffers [aggrchunk.NumKinds][]byte
+	column  chunkcodec.Samples
+	subs    aggrchunk.Subs
+}
+
+// floats writes the rows of a batch. The counter gets the first raw sample in
+// front and the last raw value, at the time of the last window again, behind; a
+// reader needs them where two chunks meet.
+func (e *encoder) floats(b *floatBatch) (series.Chunk, error) {
+	r := &b.rows
+	n := len(r.count)
+	ends, last := r.t[1:], r.t[n]
+	e.subs = aggrchunk.Subs{}
+	for k, column := range [...][]float64{r.count, r.sum, r.min, r.max} {
+		if err := e.xor(aggrchunk.Kind(k), ends, column); err != nil {
 			return series.Chunk{}, err
 		}
 	}
-	columns[aggrchunk.Counter].append(b.firstT, b.firstV)
-	for _, w := range b.windows {
-		columns[aggrchunk.Count].append(w.t, w.count)
-		columns[aggrchunk.Sum].append(w.t, w.sum)
-		columns[aggrchunk.Min].append(w.t, w.min)
-		columns[aggrchunk.Max].append(w.t, w.max)
-		columns[aggrchunk.Counter].append(w.t, w.counter)
+	r.t, r.counter = append(r.t, last), append(r.counter, b.lastV)
+	if err := e.xor(aggrchunk.Counter, r.t, r.counter); err != nil {
+		return series.Chunk{}, err
 	}
-	last := b.windows[len(b.windows)-1].t
-	columns[aggrchunk.Counter].append(last, b.lastV)
+	return e.chunk(ends[0], last, b.res), nil
+}
 
-	var subs aggrchunk.Subs
-	for k := range columns {
-		subs[k] = columns[k].sub()
+// xor encodes a column of floats.
+func (e *encoder) xor(k aggrchunk.Kind, t []int64, v []float64) error {
+	return e.encode(k, &chunkcodec.Samples{T: t, V: v}, chunkenc.EncXOR, chunkenc.UnknownCounterReset)
+}
+
+func (e *encoder) encode(k aggrchunk.Kind, s *chunkcodec.Samples, enc chunkenc.Encoding, reset chunkenc.CounterResetHeader) (err error) {
+	if e.buffers[k], err = chunkcodec.EncodeTo(e.buffers[k][:0], enc, s, reset); err != nil {
+		return fmt.Errorf("encode %s of %d windows: %w", k, s.Len(), err)
 	}
-	return newChunk(b.windows[0].t, last, b.res, subs), nil
+	e.subs[k] = aggrchunk.Sub{Encoding: enc, Data: e.buffers[k]}
+	return nil
 }
 
-// floatColumn is one aggregate while it is written.
-type floatColumn struct {
-	chunk *chunkenc.XORChunk
-	app   chunkenc.Appender
-}
-
-func (c *floatColumn) open() (err error) {
-	c.chunk = chunkenc.NewXORChunk()
-	c.app, err = c.chunk.Appender()
-	return err
-}
-
-func (c *floatColumn) append(t int64, v float64) { c.app.Append(0, t, v) }
-
-func (c *floatColumn) sub() aggrchunk.Sub {
-	return aggrchunk.Sub{Encoding: chunkenc.EncXOR, Data: c.chunk.Bytes()}
-}
-
-func newChunk(first, last int64, res block.Resolution, subs aggrchunk.Subs) series.Chunk {
+// chunk is made of what was encoded.
+func (e *encoder) chunk(first, last int64, res block.Resolution) series.Chunk {
 	return series.Chunk{
 		MinTime:    first,
 		MaxTime:    last,
 		Resolution: int64(res),
 		Encoding:   aggrchunk.Encoding,
-		Data:       aggrchunk.Encode(subs),
+		Data:       aggrchunk.Encode(e.subs),
 	}
 }
 
-// encodeHistograms writes the windows as aggregate chunks: one, unless a
-// histogram chunk cannot go on (its layout changed in a way that needs a new one).
-func encodeHistograms(dst []series.Chunk, windows []histogramWindow, res block.Resolution) ([]series.Chunk, error) {
-	for len(windows) > 0 {
-		n, c, err := encodeHistogramsOnce(windows, res)
-		if err != nil {
-			return nil, err
+// histograms appends chunks of the windows to dst: one, unless a chunk of
+// histograms cannot go on. Then each half is tried.
+func (e *encoder) histograms(dst []series.Chunk, windows []histogramWindow, reset chunkenc.CounterResetHeader, res block.Resolution) ([]series.Chunk, error) {
+	err := e.histogramColumns(windows, reset)
+	if half := len(windows) / 2; errors.Is(err, chunkcodec.ErrUnfit) && half > 0 {
+		if dst, err = e.histograms(dst, windows[:half], reset, res); err != nil {
+			return dst, err
 		}
-		dst = append(dst, c)
-		windows = windows[n:]
+		if reset == chunkenc.CounterReset {
+			reset = chunkenc.UnknownCounterReset
+		}
+		return e.histograms(dst, windows[half:], reset, res)
 	}
-	return dst, nil
-}
-
-// encodeHistogramsOnce writes as many windows as fit one chunk and returns how many.
-func encodeHistogramsOnce(windows []histogramWindow, res block.Resolution) (int, series.Chunk, error) {
-	for {
-		var count floatColumn
-		if err := count.open(); err != nil {
-			return 0, series.Chunk{}, err
-		}
-		sum, fitSum, err := encodeHistogramColumn(windows, func(w histogramWindow) *histogram.FloatHistogram { return w.sum })
-		if err != nil {
-			return 0, series.Chunk{}, err
-		}
-		counter, fitCounter, err := encodeHistogramColumn(windows, func(w histogramWindow) *histogram.FloatHistogram { return w.counter })
-		if err != nil {
-			return 0, series.Chunk{}, err
-		}
-		if fit := min(fitSum, fitCounter); fit < len(windows) {
-			windows = windows[:fit]
-			continue
-		}
-		for _, w := range windows {
-			count.append(w.t, w.count)
-		}
-		subs := aggrchunk.Subs{aggrchunk.Count: count.sub(), aggrchunk.Sum: sum, aggrchunk.Counter: counter}
-		return len(windows), newChunk(windows[0].t, windows[len(windows)-1].t, res, subs), nil
-	}
-}
-
-// encodeHistogramColumn writes one histogram per window until the chunk is full
-// and returns how many it took, at least one.
-func encodeHistogramColumn(windows []histogramWindow, pick func(histogramWindow) *histogram.FloatHistogram) (aggrchunk.Sub, int, error) {
-	var chk chunkenc.Chunk = chunkenc.NewFloatHistogramChunk()
-	app, err := chk.Appender()
 	if err != nil {
-		return aggrchunk.Sub{}, 0, err
+		return dst, err
 	}
-	n := 0
-	for ; n < len(windows); n++ {
-		// The appender may widen the histogram's spans in place.
-		next, recoded, nextApp, err := app.AppendFloatHistogram(nil, 0, windows[n].t, pick(windows[n]).Copy(), false)
-		if err != nil {
-			return aggrchunk.Sub{}, 0, fmt.Errorf("append histogram at %d: %w", windows[n].t, err)
-		}
-		if next != nil && !recoded {
-			break
-		}
-		if next != nil {
-			chk = next
-		}
-		app = nextApp
+	return append(dst, e.chunk(windows[0].t, windows[len(windows)-1].t, res)), nil
+}
+
+// histogramColumns encodes the aggregates of histograms; reset is what the counter says of itself.
+func (e *encoder) histogramColumns(windows []histogramWindow, reset chunkenc.CounterResetHeader) error {
+	e.subs = aggrchunk.Subs{}
+	e.column.Reset()
+	for i := range windows {
+		e.column.AppendFloat(0, windows[i].t, windows[i].count)
 	}
-	return aggrchunk.Sub{Encoding: chunkenc.EncFloatHistogram, Data: chk.Bytes()}, n, nil
+	if err := e.encode(aggrchunk.Count, &e.column, chunkenc.EncXOR, chunkenc.UnknownCounterReset); err != nil {
+		return err
+	}
+	e.column.Reset()
+	for i := range windows {
+		e.column.AppendFloatHistogram(0, windows[i].t, &windows[i].sum)
+	}
+	if err := e.encode(aggrchunk.Sum, &e.column, chunkenc.EncFloatHistogram, chunkenc.GaugeType); err != nil {
+		return err
+	}
+	e.column.Reset()
+	for i := range windows {
+		e.column.AppendFloatHistogram(0, windows[i].t, &windows[i].counter)
+	}
+	return e.encode(aggrchunk.Counter, &e.column, chunkenc.EncFloatHistogram, reset)
 }

@@ -3,47 +3,130 @@ package downsample
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// appendHistograms feeds the samples of chunks through batches. Stale markers,
-// and samples that go back in time, are left out.
-func appendHistograms(dst []series.Chunk, chunks []series.Chunk, b histogramBatch) ([]series.Chunk, error) {
-	lastT := int64(math.MinInt64)
+// rawHistograms downsamples chunks of histograms. Stale markers, and samples
+// that go back in time, are left out.
+func (d *downsampler) rawHistograms(chunks []series.Chunk) error {
+	b := &d.histograms
+	b.begin(d.to)
+	b.limit = sizeOf(chunks, assumedStep, d.to).samplesPerChunk()
 	for _, c := range chunks {
-		chk, err := chunkenc.FromData(c.Encoding, c.Data)
-		if err != nil {
-			return nil, fmt.Errorf("open chunk at %d: %w", c.MinTime, err)
+		d.in.Reset()
+		if err := chunkcodec.Decode(c.Encoding, c.Data, &d.in); err != nil {
+			return fmt.Errorf("read chunk at %d: %w", c.MinTime, err)
 		}
-		it := chk.Iterator(nil)
-		for it.Next() != chunkenc.ValNone {
-			t, h := it.AtFloatHistogram(nil)
-			if t <= lastT || value.IsStaleNaN(h.Sum) {
+		b.cut = true
+		for i, t := range d.in.T {
+			h := histogramAt(&d.in, i)
+			if value.IsStaleNaN(h.total()) {
 				continue
 			}
-			lastT = t
-			if dst, err = b.take(dst, histogramSample{t: t, count: 1, sum: h, last: h}); err != nil {
-				return nil, err
+			if err := d.takeHistogram(histogramSample{t: t, count: 1, sum: h, last: h}); err != nil {
+				return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
 			}
 		}
-		if err := it.Err(); err != nil {
-			return nil, fmt.Errorf("read chunk at %d: %w", c.MinTime, err)
+	}
+	return d.flushHistograms()
+}
+
+// coarseHistograms aggregates chunks of aggregates further.
+func (d *downsampler) coarseHistograms(chunks []series.Chunk) error {
+	b := &d.histograms
+	b.begin(d.to)
+	b.limit = sizeOf(chunks, chunks[0].Resolution, d.to).samplesPerChunk()
+	for _, c := range chunks {
+		subs, err := d.decodeColumns(c)
+		if err != nil {
+			return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
+		}
+		count, sum, counter := &d.columns[aggrchunk.Count], &d.columns[aggrchunk.Sum], &d.columns[aggrchunk.Counter]
+		if !slices.Equal(count.T, sum.T) || !slices.Equal(count.T, counter.T) {
+			return fmt.Errorf("chunk at %d: aggregates of different windows: %w", c.MinTime, aggrchunk.ErrInvalid)
+		}
+		for _, k := range []aggrchunk.Kind{aggrchunk.Sum, aggrchunk.Counter} {
+			if !isHistogram(subs[k].Encoding) {
+				return fmt.Errorf("chunk at %d: %s instead of histograms: %w", c.MinTime, subs[k].Encoding, aggrchunk.ErrInvalid)
+			}
+		}
+		b.cut = true
+		reset := chunkcodec.ResetHeader(subs[aggrchunk.Counter].Encoding, subs[aggrchunk.Counter].Data) == chunkenc.CounterReset
+		for i, t := range count.T {
+			s := histogramSample{t: t, count: count.V[i], sum: histogramAt(sum, i), last: histogramAt(counter, i), reset: reset && i == 0}
+			if err := d.takeHistogram(s); err != nil {
+				return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
+			}
 		}
 	}
-	return b.flush(dst)
+	return d.flushHistograms()
 }
 
 // histogramSample is count histograms that add up to sum and of which the last one is last.
 type histogramSample struct {
 	t         int64
 	count     float64
-	sum, last *histogram.FloatHistogram
+	sum, last anyHistogram
+	reset     bool // the source says that the counter was reset before
+}
+
+// takeHistogram adds a sample. Chunks tell apart only what their writer kept
+// apart: inside one there is no reset, and no change of buckets, so all that is
+// looked for where one begins.
+func (d *downsampler) takeHistogram(s histogramSample) error {
+	b := &d.histograms
+	if s.t <= b.lastT {
+		return nil
+	}
+	ends := b.full(s.t)
+	if b.cut {
+		if err := s.check(); err != nil {
+			return err
+		}
+		s.reset = b.resets(s)
+		ends = ends || s.reset || !b.compatible(s.last)
+		b.cut = false
+	}
+	if ends {
+		if err := d.flushHistograms(); err != nil {
+			return err
+		}
+		b.reset = s.reset
+	}
+	return b.add(s)
+}
+
+// flushHistograms emits the batch as chunks, unless it is empty.
+func (d *downsampler) flushHistograms() error {
+	b := &d.histograms
+	b.close(b.lastT)
+	if len(b.windows) > 0 {
+		reset := chunkenc.UnknownCounterReset
+		switch {
+		case b.last.gauge():
+			reset = chunkenc.GaugeType
+		case b.reset:
+			reset = chunkenc.CounterReset
+		}
+		if err := unify(b.windows); err != nil {
+			return err
+		}
+		var err error
+		if d.out, err = d.encoder.histograms(d.out, b.windows, reset, b.res); err != nil {
+			return err
+		}
+	}
+	b.next()
+	return nil
 }
 
 // histogramBatch gathers the histograms that become one aggregate chunk. A batch
@@ -51,146 +134,136 @@ type histogramSample struct {
 // and the chunk after says that a reset precedes it.
 type histogramBatch struct {
 	res   block.Resolution
-	limit int // samples after which the chunk ends with its window
+	limit int // samples after which the chunk ends with its hour
 
 	seen    int
-	end     int64 // end of the current window
-	cur     histogramWindow
-	windows []histogramWindow
+	end     int64             // of the current window
+	open    bool              // the last window still grows
+	windows []histogramWindow // their memory serves again
+	reset   bool              // the counter was reset before the first of them
+
+	cut     bool // the next sample is the first one of its chunk
 	lastT   int64
-	last    *histogram.FloatHistogram // the sample before, of an earlier batch, too
-	reset   bool                      // the counter was reset before the first sample of the batch
+	last    anyHistogram // at lastT, in the batches before, too
+	scratch [2]histogram.FloatHistogram
 }
 
 // histogramWindow is one row of the aggregates.
 type histogramWindow struct {
 	t            int64
 	count        float64
-	sum, counter *histogram.FloatHistogram
+	sum, counter histogram.FloatHistogram
+}
+
+// begin prepares for the samples of another run.
+func (b *histogramBatch) begin(res block.Resolution) {
+	b.res, b.lastT, b.last = res, math.MinInt64, anyHistogram{}
+	b.next()
+}
+
+// next empties the batch.
+func (b *histogramBatch) next() {
+	b.seen, b.end, b.reset = 0, math.MinInt64, false
+	b.windows = b.windows[:0]
 }
 
 // full reports whether a sample at t belongs to the next chunk.
-func (b *histogramBatch) full(t int64) bool { return b.seen >= b.limit && t > chunkEnd(b.end) }
+func (b *histogramBatch) full(t int64) bool {
+	return (b.seen >= b.limit || len(b.windows) >= maxWindows) && t > chunkEnd(b.end)
+}
 
 // compatible reports whether h can share a chunk with the histograms before:
 // gauges and counters, custom and exponential buckets, and different custom bounds do not mix.
-func (b *histogramBatch) compatible(h *histogram.FloatHistogram) bool {
-	return b.last == nil ||
-		isGauge(h) == isGauge(b.last) &&
-			h.UsesCustomBuckets() == b.last.UsesCustomBuckets() &&
-			(!h.UsesCustomBuckets() || histogram.CustomBucketBoundsMatch(h.CustomValues, b.last.CustomValues))
-}
-
-func isGauge(h *histogram.FloatHistogram) bool { return h.CounterResetHint == histogram.GaugeType }
-
-// resets reports whether the counter was reset before h. What an aggregate says of
-// itself holds: its predecessor may be in another block.
-func (b *histogramBatch) resets(h *histogram.FloatHistogram) bool {
-	if isGauge(h) {
-		return false
+func (b *histogramBatch) compatible(h anyHistogram) bool {
+	if b.last.none() {
+		return true
 	}
-	return h.CounterResetHint == histogram.CounterReset || b.last != nil && h.DetectReset(b.last)
+	l, before := h.layout(), b.last.layout()
+	return h.gauge() == b.last.gauge() && l.custom() == before.custom() &&
+		histogram.CustomBucketBoundsMatch(l.bounds, before.bounds)
 }
 
-// take adds a sample. One whose sum is no number is left out; a reset before it
-// is one before the next.
-func (b *histogramBatch) take(dst []series.Chunk, s histogramSample) (_ []series.Chunk, err error) {
-	if reset := b.resets(s.last); reset || b.full(s.t) || !b.compatible(s.last) {
-		if dst, err = b.flush(dst); err != nil {
-			return nil, err
-		}
-		b.reset = b.reset || reset
+// resets reports whether the counter was reset before the first sample of a
+// chunk. What an aggregate says of itself holds: its predecessor may be in
+// another block.
+func (b *histogramBatch) resets(s histogramSample) bool {
+	switch {
+	case s.last.gauge():
+		return false
+	case s.reset || b.last.none():
+		return s.reset
+	}
+	before, h := b.last.float(&b.scratch[0]), s.last.float(&b.scratch[1])
+	unknown := *h // its hint may be about a sample that was left out
+	unknown.CounterResetHint = histogram.UnknownCounterReset
+	return unknown.DetectReset(before)
+}
+
+// add takes a sample into its window.
+func (b *histogramBatch) add(s histogramSample) error {
+	if s.t > b.end {
+		b.close(b.end)
+		b.end = windowEnd(s.t, b.res)
 	}
 	b.seen++
-	if b.cur.count > 0 && s.t > b.end {
-		b.closeWindow(b.end)
-	}
-	b.end = windowEnd(s.t, b.res)
-	if math.IsNaN(s.sum.Sum) {
-		return dst, nil
-	}
 	b.lastT, b.last = s.t, s.last
-	b.cur.count += s.count
-	b.cur.sum, err = plus(b.cur.sum, s.sum)
-	return dst, err
+	if b.open {
+		w := &b.windows[len(b.windows)-1]
+		w.count += s.count
+		return s.sum.addTo(&w.sum, &b.scratch[0])
+	}
+	if n := len(b.windows); n < cap(b.windows) {
+		b.windows = b.windows[:n+1]
+	} else {
+		b.windows = append(b.windows, histogramWindow{})
+	}
+	w := &b.windows[len(b.windows)-1]
+	w.count = s.count
+	s.sum.copyTo(&w.sum)
+	w.sum.CounterResetHint = histogram.GaugeType
+	b.open = true
+	return nil
 }
 
-func (b *histogramBatch) closeWindow(end int64) {
-	w := b.cur
-	w.t, w.counter = end, b.last.Copy()
-	switch {
-	case isGauge(b.last):
-	case b.reset && len(b.windows) == 0:
-		w.counter.CounterResetHint = histogram.CounterReset
-	default:
+// close ends the current window at end, if there is one.
+func (b *histogramBatch) close(end int64) {
+	if !b.open {
+		return
+	}
+	w := &b.windows[len(b.windows)-1]
+	w.t = end
+	b.last.copyTo(&w.counter)
+	if !b.last.gauge() {
 		w.counter.CounterResetHint = histogram.UnknownCounterReset
 	}
-	w.sum.CounterResetHint = histogram.GaugeType
-	b.windows = append(b.windows, w)
-	b.cur = histogramWindow{}
-}
-
-// flush appends the batch as one chunk, or as several where a histogram chunk
-// cannot hold all of it, and empties it. The last window ends with the last sample.
-func (b *histogramBatch) flush(dst []series.Chunk) ([]series.Chunk, error) {
-	if b.cur.count > 0 {
-		b.closeWindow(b.lastT)
-	}
-	windows := b.windows
-	pending := b.reset && len(windows) == 0 // nothing that could say so
-	*b = histogramBatch{res: b.res, limit: b.limit, last: b.last, reset: pending}
-	if len(windows) == 0 {
-		return dst, nil
-	}
-	if err := unify(windows); err != nil {
-		return nil, err
-	}
-	return encodeHistograms(dst, windows, b.res)
-}
-
-// plus returns a new histogram with the buckets of both; a may be nil.
-func plus(a, b *histogram.FloatHistogram) (*histogram.FloatHistogram, error) {
-	if a == nil {
-		return b.Copy(), nil
-	}
-	out, _, _, err := a.Copy().Add(b)
-	if err != nil {
-		return nil, fmt.Errorf("add histograms of schema %d and %d: %w", a.Schema, b.Schema, err)
-	}
-	return out, nil
+	b.open = false
 }
 
 // unify brings all histograms to the coarsest schema and the widest zero bucket
 // among them, so that one chunk can hold them.
 func unify(windows []histogramWindow) error {
-	first := windows[0].sum
-	if first.UsesCustomBuckets() {
+	first := &windows[0].sum
+	differs := func(h *histogram.FloatHistogram) bool {
+		return h.Schema != first.Schema || h.ZeroThreshold != first.ZeroThreshold
+	}
+	if first.UsesCustomBuckets() || !slices.ContainsFunc(windows, func(w histogramWindow) bool { return differs(&w.sum) || differs(&w.counter) }) {
 		return nil // compatible lets only equal bounds into a batch
 	}
 	common := &histogram.FloatHistogram{Schema: first.Schema, ZeroThreshold: first.ZeroThreshold}
-	fold := func(h *histogram.FloatHistogram) error {
-		_, _, _, err := common.Add(h)
-		return err
-	}
-	for _, w := range windows {
-		if err := fold(w.sum); err != nil {
-			return err
-		}
-		if err := fold(w.counter); err != nil {
-			return err
-		}
-	}
-	empty := &histogram.FloatHistogram{Schema: common.Schema, ZeroThreshold: common.ZeroThreshold}
 	for i := range windows {
-		for _, h := range []**histogram.FloatHistogram{&windows[i].sum, &windows[i].counter} {
-			if (*h).Schema == empty.Schema && (*h).ZeroThreshold == empty.ZeroThreshold {
-				continue
+		for _, h := range []*histogram.FloatHistogram{&windows[i].sum, &windows[i].counter} {
+			if _, _, _, err := common.Add(h); err != nil {
+				return fmt.Errorf("bring histograms of schemas %d and %d together: %w", common.Schema, h.Schema, err)
 			}
-			out, err := plus(empty, *h)
-			if err != nil {
-				return err
+		}
+	}
+	for i := range windows {
+		for _, h := range []*histogram.FloatHistogram{&windows[i].sum, &windows[i].counter} {
+			out := histogram.FloatHistogram{Schema: common.Schema, ZeroThreshold: common.ZeroThreshold}
+			if _, _, _, err := out.Add(h); err != nil {
+				return fmt.Errorf("bring a histogram of schema %d to %d: %w", h.Schema, common.Schema, err)
 			}
-			out.CounterResetHint = (*h).CounterResetHint
+			out.CounterResetHint = h.CounterResetHint
 			*h = out
 		}
 	}

@@ -1,0 +1,127 @@
+package downsample
+
+import (
+	"math"
+	"math/rand/v2"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/chunkcodec"
+	"github.com/varve-io/varve/pkg/series"
+)
+
+// scraped cuts n samples, 15 s apart with a jitter of milliseconds, into chunks as Prometheus has them.
+func scraped(t testing.TB, n int, add func(s *chunkcodec.Samples, i int, at int64)) []series.Chunk {
+	t.Helper()
+	r := rand.New(rand.NewPCG(7, 7))
+	var s chunkcodec.Samples
+	for i := range n {
+		add(&s, i, start+int64(i)*15_000+r.Int64N(3))
+	}
+	return encoded(t, nil, &s)
+}
+
+// encoded appends chunks of s to dst.
+func encoded(t testing.TB, dst []series.Chunk, s *chunkcodec.Samples) []series.Chunk {
+	t.Helper()
+	chunks, err := chunkcodec.Append(nil, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range chunks {
+		dst = append(dst, series.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Encoding: c.Encoding, Data: c.Data})
+	}
+	return dst
+}
+
+// latencies observes requests, about 2.5 each 15 s, in up to 48 buckets.
+func latencies(r *rand.Rand, h *histogram.Histogram) *histogram.Histogram {
+	if h == nil {
+		h = &histogram.Histogram{Schema: 3, ZeroThreshold: 1e-128, PositiveSpans: []histogram.Span{{Offset: -24, Length: 48}}, PositiveBuckets: make([]int64, 48)}
+	}
+	h = h.Copy()
+	for range r.IntN(6) {
+		at := min(max(int(24+r.NormFloat64()*8), 0), 47)
+		h.Count++
+		h.Sum += math.Exp2(float64(at-24) / 8)
+		h.PositiveBuckets[at]++
+		if at < 47 {
+			h.PositiveBuckets[at+1]--
+		}
+	}
+	return h
+}
+
+// shapes are a week of what servers export.
+func shapes(t testing.TB) map[string][]series.Chunk {
+	t.Helper()
+	const week = 7 * 24 * 60 * 4
+	r := rand.New(rand.NewPCG(11, 11))
+	requests, load := 0.0, 40.0
+	var h *histogram.Histogram
+	return map[string][]series.Chunk{
+		"counter": scraped(t, week, func(s *chunkcodec.Samples, _ int, at int64) {
+			if requests += float64(r.IntN(40)); r.IntN(20_000) == 0 {
+				requests = 0
+			}
+			s.AppendFloat(0, at, requests)
+		}),
+		"gauge": scraped(t, week, func(s *chunkcodec.Samples, _ int, at int64) {
+			load = math.Abs(load + r.NormFloat64())
+			s.AppendFloat(0, at, math.Round(load*100)/100)
+		}),
+		"constant": scraped(t, week, func(s *chunkcodec.Samples, _ int, at int64) { s.AppendFloat(0, at, 1) }),
+		"histogram": scraped(t, week/4, func(s *chunkcodec.Samples, _ int, at int64) {
+			h = latencies(r, h)
+			s.AppendHistogram(0, at, h)
+		}),
+		"float histogram": scraped(t, week/4, func(s *chunkcodec.Samples, _ int, at int64) {
+			h = latencies(r, h)
+			s.AppendFloatHistogram(0, at, h.ToFloat(nil))
+		}),
+	}
+}
+
+// cpuTime is what the process has used, collecting garbage included; other
+// processes on the machine do not count.
+func cpuTime(t testing.TB) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkDownsample reports the CPU time for a sample that goes in.
+func BenchmarkDownsample(b *testing.B) {
+	raw := shapes(b)
+	for _, shape := range []string{"counter", "gauge", "constant", "histogram", "float histogram"} {
+		fine := chunksOf(b, raw[shape], block.FiveMin)
+		for _, bm := range []struct {
+			name string
+			in   []series.Chunk
+			to   block.Resolution
+		}{{"raw to 5m", raw[shape], block.FiveMin}, {"5m to 1h", fine, block.OneHour}} {
+			b.Run(shape+"/"+bm.name, func(b *testing.B) {
+				samples := 0
+				for _, c := range bm.in {
+					samples += sampleCount(c)
+				}
+				d := downsampler{to: bm.to} // as in Run, which keeps it from series to series
+				b.ReportAllocs()
+				before := cpuTime(b)
+				for b.Loop() {
+					if err := d.series(bm.in); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N)/float64(samples), "cpu-ns/sample")
+			})
+		}
+	}
+}
