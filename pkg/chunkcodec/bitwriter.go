@@ -92,24 +92,30 @@ func varbit(v uint64, size int) (field uint64, n uint) {
 	return (1<<(n&63) - 2<<(width&63)) | v&(1<<(width&63)-1), n
 }
 
-func (w bitWriter) putVarbit(buf []byte, v uint64, size int) bitWriter {
-	if field, n := varbit(v, size); n > 0 {
-		return w.put(buf, field, n)
-	}
-	if size <= 56 {
-		return w.put(buf, 0b11111110, 8).put(buf, v&(1<<56-1), 56)
-	}
-	return w.put(buf, 0b11111111, 8).putLong(buf, v, 64)
-}
-
 // putVarint writes what bitReader.varint reads.
 func (w bitWriter) putVarint(buf []byte, v int64) bitWriter {
-	return w.putVarbit(buf, uint64(v), signedLen(v))
+	size := signedLen(v)
+	if field, n := varbit(uint64(v), size); n > 0 {
+		return w.put(buf, field, n)
+	}
+	return w.putLongVarbit(buf, uint64(v), size)
 }
 
 // putVaruint writes what edge.varuint reads.
 func (w bitWriter) putVaruint(buf []byte, v uint64) bitWriter {
-	return w.putVarbit(buf, v, bits.Len64(v))
+	size := bits.Len64(v)
+	if field, n := varbit(v, size); n > 0 {
+		return w.put(buf, field, n)
+	}
+	return w.putLongVarbit(buf, v, size)
+}
+
+// putLongVarbit writes the fields for which varbit has no length.
+func (w bitWriter) putLongVarbit(buf []byte, v uint64, size int) bitWriter {
+	if size <= 56 {
+		return w.put(buf, 0b11111110, 8).put(buf, v&(1<<56-1), 56)
+	}
+	return w.put(buf, 0b11111111, 8).putLong(buf, v, 64)
 }
 
 // putByteVarint writes what edge.byteVarint reads.

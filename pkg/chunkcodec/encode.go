@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
@@ -49,7 +50,7 @@ func (e *Encoder) Append(dst []Chunk, s *Samples) ([]Chunk, error) {
 	reset, known := chunkenc.UnknownCounterReset, false
 	for from := 0; from < s.Len(); {
 		enc, end := s.encoding(from)
-		r, err := e.findRun(s, from, end)
+		r, err := e.findRun(s, from, end, histogram.UnknownCounterReset)
 		if err != nil {
 			return dst, fmt.Errorf("encode histograms from %d on: %w", s.T[from], err)
 		}
@@ -112,8 +113,12 @@ func (e *Encoder) EncodeTo(dst []byte, enc chunkenc.Encoding, s *Samples, reset 
 	}
 	r := run{reset: reset}
 	if n > 0 {
+		stale := histogram.UnknownCounterReset
+		if reset == chunkenc.GaugeType {
+			stale = histogram.GaugeType
+		}
 		var err error
-		if r, err = e.findRun(s, 0, n); err != nil {
+		if r, err = e.findRun(s, 0, n, stale); err != nil {
 			return dst, fmt.Errorf("encode %d histograms as %s: %w", n, enc, err)
 		}
 		if r.to < n {
@@ -133,12 +138,12 @@ type run struct {
 
 // findRun counts the samples from position from, at most up to end, that share
 // a chunk. Of histograms it finds the layout, too; of floats all share one.
-func (e *Encoder) findRun(s *Samples, from, end int) (r run, err error) {
+func (e *Encoder) findRun(s *Samples, from, end int, stale histogram.CounterResetHint) (r run, err error) {
 	switch s.Type(from) {
 	case chunkenc.ValHistogram:
-		r, err = findRun(&e.layout, s.H[from:end], bucketedInt, fellInt)
+		r, err = findRun(&e.layout, s.H[from:end], bucketedInt, fellInt, stale)
 	case chunkenc.ValFloatHistogram:
-		r, err = findRun(&e.layout, s.FH[from:end], bucketedFloat, fellFloat)
+		r, err = findRun(&e.layout, s.FH[from:end], bucketedFloat, fellFloat, stale)
 	case chunkenc.ValFloat, chunkenc.ValNone:
 		r.to = end - from
 	}

@@ -62,7 +62,9 @@ func (c *clock) putStart(w bitWriter, buf []byte, i int) bitWriter {
 			w = w.putByteVarint(buf, c.ts[0]-start)
 		}
 	case i >= c.from:
-		w = c.write(w, buf, i, c.ts[i-1])
+		distance := c.distance(i, c.ts[i-1])
+		w = w.putVarint(buf, distance-c.last)
+		c.last = distance
 	}
 	return w
 }

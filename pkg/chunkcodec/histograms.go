@@ -65,11 +65,8 @@ type company[B int64 | float64] struct {
 }
 
 // begin makes h the first one.
-func (c *company[B]) begin(h *bucketed[B]) error {
+func (c *company[B]) begin(h *bucketed[B]) {
 	c.gauge = h.hint == histogram.GaugeType
-	if err := h.check(&bucketed[B]{}); err != nil {
-		return err
-	}
 	c.last = *h
 	first := &bucketed[B]{} // a stale marker has no layout
 	if !h.stale {
@@ -80,7 +77,6 @@ func (c *company[B]) begin(h *bucketed[B]) error {
 		c.layout.spans[side] = append(c.layout.spans[side][:0], spans...)
 		c.layout.buckets[side] = len(first.buckets[side])
 	}
-	return nil
 }
 
 // counts says in which of them a histogram falls below the one before.
@@ -176,18 +172,25 @@ func (h *bucketed[B]) header() chunkenc.CounterResetHeader {
 	return chunkenc.UnknownCounterReset
 }
 
-// findRun counts the histograms that share a chunk, from the first one on, and finds their layout.
-func findRun[H any, B int64 | float64](l *chunkLayout, hs []*H, look func(*H) bucketed[B], fell func(before, now *H) counts) (run, error) {
+// findRun counts the histograms that share a chunk, from the first one on, and
+// finds their layout. Stale markers, of which decoding tells no more than that, are gauges where stale says so.
+func findRun[H any, B int64 | float64](
+	l *chunkLayout, hs []*H, look func(*H) bucketed[B], fell func(before, now *H) counts, stale histogram.CounterResetHint,
+) (run, error) {
 	c := company[B]{layout: l}
-	h := look(hs[0])
-	r := run{to: 1, reset: h.header()}
-	if err := c.begin(&h); err != nil {
-		return r, err
-	}
+	var r run
 	for ; r.to < len(hs); r.to++ {
-		h = look(hs[r.to])
+		h := look(hs[r.to])
+		if h.stale && stale == histogram.GaugeType {
+			h.hint = stale
+		}
 		if err := h.check(&c.last); err != nil {
 			return r, err
+		}
+		if r.to == 0 {
+			r.reset = h.header()
+			c.begin(&h)
+			continue
 		}
 		var ok bool
 		if r.next, ok = c.admit(&h, fell(hs[r.to-1], hs[r.to])); !ok {

@@ -69,10 +69,5 @@ func (s *starts) read(r bitReader, i int, before int64) bitReader {
 	return r
 }
 
-// write writes what read reads.
-func (s *starts) write(w bitWriter, buf []byte, i int, before int64) bitWriter {
-	distance := before - s.at(i)
-	w = w.putVarint(buf, distance-s.last)
-	s.last = distance
-	return w
-}
+// distance is what is written of the start of sample i, which follows one at time before.
+func (s starts) distance(i int, before int64) int64 { return before - s.at(i) }

@@ -197,7 +197,8 @@ func (w bitWriter) appendXOR2Steps(dst []byte, ts []int64, vs []float64, s start
 	}
 	w, in := w.putXOR2Change(buf, window{}, math.Float64bits(vs[1]), v)
 	if s.from == 1 {
-		w = s.write(w, buf, 1, t)
+		s.last = s.distance(1, t)
+		w = w.putVarint(buf, s.last)
 	}
 	t = ts[1]
 	if now := math.Float64bits(vs[1]); now != value.StaleNaN {
@@ -236,7 +237,14 @@ func (w bitWriter) appendXOR2Steps(dst []byte, ts []int64, vs []float64, s start
 			w = w.put(buf, 0b100, 3).putLong(buf, in.out(change), in.size)
 		}
 		if i >= s.from {
-			w = s.write(w, buf, i, t)
+			distance := s.distance(i, t)
+			step := distance - s.last
+			s.last = distance
+			if uint64(step+2047) < 4096 && uint64(step+255) >= 512 {
+				w = w.put(buf, 0b11110<<12|uint64(step)&(1<<12-1), 17)
+			} else {
+				w = w.putVarint(buf, step)
+			}
 		}
 		t, v = ts[i], now
 	}
