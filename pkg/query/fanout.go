@@ -282,12 +282,15 @@ func (f *Fanout) labels(ctx context.Context, req *storeapi.LabelsRequest, call l
 		wg.Go(func() {
 			limited, cancel := context.WithTimeout(ctx, f.opts.ResponseTimeout)
 			defer cancel()
-			found, warned, err := call(limited, e.Peer, &forwarded)
-			if err != nil {
+			a := &answers[i]
+			func() {
+				defer recovered(&a.err)
+				a.found, a.warnings, a.err = call(limited, e.Peer, &forwarded)
+			}()
+			if a.err != nil {
 				f.metrics.silent.Inc()
 			}
-			warned, err = settle(ctx, describe(e.Address, e.Info), req.Partial, err, warned)
-			answers[i] = answer{found, warned, err}
+			a.warnings, a.err = settle(ctx, describe(e.Address, e.Info), req.Partial, a.err, a.warnings)
 		})
 	}
 	wg.Wait()

@@ -182,7 +182,10 @@ func ask[C, T any](ctx context.Context, q question, call func(context.Context, E
 		wg.Go(func() {
 			limited, cancel := context.WithTimeout(ctx, q.fanout.opts.ResponseTimeout)
 			defer cancel()
-			answers[i], warned[i], errs[i] = call(limited, e, client)
+			func() {
+				defer recovered(&errs[i])
+				answers[i], warned[i], errs[i] = call(limited, e, client)
+			}()
 			warned[i], errs[i] = settle(ctx, describe(e.Address, e.Info), q.partial, errs[i], warned[i])
 		})
 	}

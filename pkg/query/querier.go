@@ -51,7 +51,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	q.mu.Unlock()
 	q.wait.Go(func() {
 		defer close(s.done)
-		s.fetch(ctx)
+		s.err = s.fetch(ctx)
 	})
 	return s
 }
@@ -147,16 +147,18 @@ func (q *querier) newSelection(hints *storage.SelectHints, matchers []*labels.Ma
 }
 
 // fetch reads the whole answer into memory; its bytes are on the query's account.
-func (s *selection) fetch(ctx context.Context) {
-	if s.err = s.q.selects.Acquire(ctx, 1); s.err != nil {
-		return
+func (s *selection) fetch(ctx context.Context) (err error) {
+	defer recovered(&err)
+	if err := s.q.selects.Acquire(ctx, 1); err != nil {
+		return err
 	}
 	defer s.q.selects.Release(1)
 	set := s.q.store.Series(ctx, s.req)
 	if len(s.req.WithoutLabels) > 0 {
 		set = dedup.NewSet(set, s.q.dedup)
 	}
-	s.series, s.warnings, s.err = series.Collect(set)
+	s.series, s.warnings, err = series.Collect(set)
+	return err
 }
 
 // Next implements storage.SeriesSet.

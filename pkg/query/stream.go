@@ -54,7 +54,8 @@ func (f *Fanout) openStream(ctx context.Context, fail context.CancelCauseFunc, e
 }
 
 // read collects the endpoint's series and returns the error that ended them.
-func (s *stream) read(ctx context.Context, f *Fanout, e Endpoint, req *storeapi.Request) error {
+func (s *stream) read(ctx context.Context, f *Fanout, e Endpoint, req *storeapi.Request) (err error) {
+	defer recovered(&err)
 	selector := selectorText(req.Matchers)
 	set := e.Peer.Series(storeapi.WithDraw(ctx, func(bytes int64) error {
 		f.metrics.bytes.Add(float64(max(0, bytes)))
@@ -88,14 +89,14 @@ func (s *stream) finish(ctx context.Context, f *Fanout, err error) {
 
 // settle decides what becomes of the error and the warnings of one endpoint. In
 // Warn mode an error means missing data and becomes a warning, unless it says
-// that the request itself is wrong, too large, or was given up.
+// that the request itself is wrong, too large, or was given up, or that we are at fault.
 func settle(ctx context.Context, target string, partial storeapi.PartialResponse, err error, warnings annotations.Annotations) (annotations.Annotations, error) {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return warnings, context.Cause(ctx)
 	case errors.Is(err, errBudget):
 		return warnings, err
-	case errors.Is(err, storeapi.ErrLimit), errors.Is(err, storeapi.ErrBadRequest), errors.Is(err, proxyapi.ErrBadRequest):
+	case errors.Is(err, ErrInternal), errors.Is(err, storeapi.ErrLimit), errors.Is(err, storeapi.ErrBadRequest), errors.Is(err, proxyapi.ErrBadRequest):
 		return warnings, fmt.Errorf("%s: %w", target, err)
 	case err != nil && partial == storeapi.Abort:
 		return warnings, fmt.Errorf("%w: data of %s are missing, and a partial answer is not wanted: %w", storeapi.ErrUnavailable, target, err)

@@ -76,7 +76,7 @@ func asAPIError(asked context.Context, err error) *apiError {
 		return &apiError{canceled, err}
 	case query.IsUnavailable(err):
 		return &apiError{unavailable, err}
-	case errors.As(err, &breakage):
+	case errors.As(err, &breakage), errors.Is(err, query.ErrInternal):
 		return &apiError{internal, err}
 	}
 	return &apiError{execution, err}
