@@ -107,7 +107,7 @@ func (a *Answer) Close() {
 // Instant evaluates an expression at one point in time.
 func (e *Engine) Instant(ctx context.Context, expr string, at time.Time, p Params) (*Answer, error) {
 	return e.evaluate(ctx, request{expr, 0, p}, func(q *queryable, text string) (promql.Query, error) {
-		return e.promql.NewInstantQuery(ctx, q, promql.NewPrometheusQueryOpts(false, p.Lookback), text, at)
+		return e.promql.NewInstantQuery(ctx, q, p.engineOptions(), text, at)
 	})
 }
 
@@ -120,7 +120,7 @@ type Steps struct {
 // Range evaluates an expression at every step.
 func (e *Engine) Range(ctx context.Context, expr string, s Steps, p Params) (*Answer, error) {
 	return e.evaluate(ctx, request{expr, s.End.Sub(s.Start), p}, func(q *queryable, text string) (promql.Query, error) {
-		return e.promql.NewRangeQuery(ctx, q, promql.NewPrometheusQueryOpts(false, p.Lookback), text, s.Start, s.End, s.Step)
+		return e.promql.NewRangeQuery(ctx, q, p.engineOptions(), text, s.Start, s.End, s.Step)
 	})
 }
 

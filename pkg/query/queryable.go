@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 	"golang.org/x/sync/semaphore"
 
@@ -24,6 +25,8 @@ type Params struct {
 	StoreMatchers StoreMatchers
 	// Lookback is how far an instant selector looks back; 0 is the engine's own.
 	Lookback time.Duration
+	// StatsPerStep counts samples for every step, not only for the query.
+	StatsPerStep bool
 	// Shard, when set, evaluates over the series of one shard only.
 	Shard *Shard
 }
@@ -48,6 +51,10 @@ func (p Params) withoutLabels() []string {
 
 func (p Params) resolution() block.Resolution {
 	return floorResolution(p.MaxResolution.Milliseconds())
+}
+
+func (p Params) engineOptions() promql.QueryOpts {
+	return promql.NewPrometheusQueryOpts(p.StatsPerStep, p.Lookback)
 }
 
 // queryable is a storage.Queryable for one query.

@@ -322,7 +322,7 @@ func TestReplicasAndPrefixes(t *testing.T) {
 		"or the query names other labels":     {[]string{"replicaLabels[]", "prometheus"}, with},
 		"an endpoint that is not chosen":      {[]string{"storeMatch[]", `{__address__="elsewhere"}`}, `{"resultType":"vector","result":[]}`},
 		"an endpoint that is chosen":          {[]string{"storeMatch[]", `{__address__=~"127.*"}`}, without},
-		"statistics, when they are asked for": {[]string{"stats", "all"}, strings.TrimSuffix(without, "}") + `,"stats":…`},
+		"statistics, when they are asked for": {[]string{"stats", "true"}, strings.TrimSuffix(without, "}") + `,"stats":…`},
 	} {
 		begin, open := strings.CutSuffix(tc.want, "…")
 		if got := count(tc.more...); open && !strings.HasPrefix(got, begin) || !open && got != tc.want {
@@ -340,6 +340,27 @@ func TestReplicasAndPrefixes(t *testing.T) {
 	res.Body.Close()
 	if res.StatusCode != http.StatusNoContent || res.Header.Get("Access-Control-Allow-Origin") != "*" {
 		t.Errorf("OPTIONS: got %d and origin %q, want 204 and *", res.StatusCode, res.Header.Get("Access-Control-Allow-Origin"))
+	}
+}
+
+func TestStatisticsOfEveryStep(t *testing.T) {
+	base := serve(t, nil)
+	for asked, want := range map[string]int{"true": 0, "all": 3} {
+		_, got := call(t, "GET", base+"/api/v1/query_range", form("query", "up", "start", "1767225600", "end", "1767225630", "step", "15", "stats", asked))
+		var data struct {
+			Stats struct {
+				Samples struct {
+					Total   int               `json:"totalQueryableSamples"`
+					PerStep []json.RawMessage `json:"totalQueryableSamplesPerStep"`
+				} `json:"samples"`
+			} `json:"stats"`
+		}
+		if err := json.Unmarshal(got.Data, &data); err != nil {
+			t.Fatalf("%+v: %v", got, err)
+		}
+		if s := data.Stats.Samples; s.Total == 0 || len(s.PerStep) != want {
+			t.Errorf("stats=%s: got %d samples and those of %d steps, want some and %d", asked, s.Total, len(s.PerStep), want)
+		}
 	}
 }
 
