@@ -105,21 +105,55 @@ func (w windowed) share(i int, from, to int64) value {
 	return share
 }
 
-// slope is by how much the sum of window i would differ from that of its
-// neighbours if it ran on a straight line: the smaller one of the two differences, and
-// none at an extreme or beside a hole. So a part is never less or more than neighbours bear out.
+// slope is by how much what window i sums up grows from its begin to its end, as
+// its neighbours bear out: between the steps to both of them where they go one way, and
+// through a summit or a trough where the course bends alike all around. What jumps
+// is taken for even. No part gets another sign than the window has by that.
 func (w windowed) slope(i int) float64 {
-	if w.aggregate != sum || i == 0 || w.ends(i-1) || w.ends(i) {
+	if w.aggregate != sum {
 		return 0
 	}
-	before, after := w.windows[i].v.f-w.windows[i-1].v.f, w.windows[i+1].v.f-w.windows[i].v.f
-	if w.windows[i-1].v.h != nil || w.windows[i+1].v.h != nil || before*after <= 0 {
+	before, after := w.step(i-1), w.step(i)
+	bend := milder(after-before, milder(before-w.step(i-2), w.step(i+1)-after))
+	switch {
+	case math.IsNaN(before):
+		before, bend = beyond(after, w.step(i+1), w.step(i+2))
+		bend = -bend
+	case math.IsNaN(after):
+		after, bend = beyond(before, w.step(i-2), w.step(i-3))
+	}
+	if smooth := milder(before+bend/2, after-bend/2); math.Abs(smooth) <= 2*math.Abs(w.windows[i].v.f) {
+		return smooth
+	}
+	return milder(before, after)
+}
+
+// beyond is the step that follows far, next and near where nothing is known of it,
+// and by how much it differs from near: as much as those differ, if they do so alike.
+func beyond(near, next, far float64) (step, bend float64) {
+	bend = milder(near-next, next-far)
+	if !(math.Abs(near-next) <= 2*math.Abs(bend)) { // or next is missing
+		return next, 0
+	}
+	return near + bend, bend
+}
+
+// step is by how much window i+1 sums up more than window i; NaN where either is
+// missing, or is a histogram.
+func (w windowed) step(i int) float64 {
+	if i < 0 || i >= len(w.windows) || w.ends(i) || w.windows[i].v.h != nil || w.windows[i+1].v.h != nil {
+		return math.NaN()
+	}
+	return w.windows[i+1].v.f - w.windows[i].v.f
+}
+
+// milder is the smaller one of two finite numbers of one sign, else 0.
+func milder(a, b float64) float64 {
+	least := math.Min(math.Abs(a), math.Abs(b))
+	if a > 0 != (b > 0) || math.IsNaN(least) || math.IsInf(least, 0) {
 		return 0
 	}
-	if math.Abs(before) < math.Abs(after) {
-		return before
-	}
-	return after
+	return math.Copysign(least, a)
 }
 
 func (w windowed) fold(a, b value) (value, error) {

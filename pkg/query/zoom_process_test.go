@@ -27,6 +27,8 @@ type scraped struct {
 	gained  []float64 // by a counter up to the sample
 	resets  []int     // of a counter up to the sample
 	changes []int     // up to the sample
+
+	sumNoise, gainNoise float64 // by how much values and gains differ at random; see noise
 }
 
 func newScraped(times []int64, value func(i int) float64) *scraped {
@@ -49,6 +51,7 @@ func newScraped(times []int64, value func(i int) float64) *scraped {
 			p.changes[i]++
 		}
 	}
+	p.sumNoise, p.gainNoise = noise(p.sums), noise(p.gained)
 	return p
 }
 
@@ -77,6 +80,43 @@ func (p *scraped) min(from, to int64) float64 {
 func (p *scraped) max(from, to int64) float64 {
 	first, end := p.within(from, to)
 	return slices.Max(p.v[first:end])
+}
+
+// Windows that a range cuts leave open what of them lies inside. Of n scrapes whose
+// sum is known, and that differ by noise, the sum of k has the variance noise² k (n-k) / n,
+// whatever reads it. cutSum and cutGain are one standard deviation for both ends of a
+// range over windows of length r, relative to the sum or the gain over the range.
+
+func (p *scraped) cutSum(from, to, r int64) float64 {
+	return p.sumNoise * p.cut(from, to, r) / math.Abs(p.sum(from, to))
+}
+
+func (p *scraped) cutGain(from, to, r int64) float64 {
+	return p.gainNoise * p.cut(from, to, r) / p.gain(from, to)
+}
+
+// cut is the standard deviation for a noise of one.
+func (p *scraped) cut(from, to, r int64) float64 {
+	open := 0.0
+	for _, border := range []int64{from, to} {
+		start := windowStart(border, r) - 1
+		if n := p.count(start, start+r); n > 0 {
+			k := p.count(start, border)
+			open += k * (n - k) / n
+		}
+	}
+	return math.Sqrt(open)
+}
+
+// noise is by how much the parts of a running sum differ at random: a smooth
+// course moves little from scrape to scrape.
+func noise(running []float64) float64 {
+	squares := 0.0
+	for i := 2; i < len(running); i++ {
+		d := running[i] - 2*running[i-1] + running[i-2]
+		squares += d * d
+	}
+	return math.Sqrt(squares / float64(len(running)-2) / 2)
 }
 
 // total is what the counter has gained up to t, on straight lines between scrapes.

@@ -23,8 +23,10 @@ type zoomed struct {
 	truth func(p *scraped, from, to int64) float64
 	// asked is the relative error allowed at ranges of two coarse windows or more, 0: it is only measured.
 	asked float64
-	// exact only where ranges begin and end with windows.
+	// aligned functions answer as asked only where ranges begin and end with windows.
 	aligned bool
+	// unknowable is the standard deviation that is left open by the windows that a range cuts; nil: none.
+	unknowable func(p *scraped, from, to, resolution int64) float64
 	// scale is the least that errors are relative to, for what goes through zero.
 	scale float64
 	// absent functions answer where there is nothing.
@@ -52,20 +54,20 @@ func (f zoomed) histogram() bool {
 func zoomedFunctions() []zoomed {
 	const exact = 1e-9
 	return []zoomed{
-		{expr: "rate(requests_total[R])", series: "requests_total", truth: (*scraped).rate, asked: 0.01},
-		{expr: "increase(requests_total[R])", series: "requests_total", truth: (*scraped).increase, asked: 0.01},
+		{expr: "rate(requests_total[R])", series: "requests_total", truth: (*scraped).rate, asked: 0.01, unknowable: (*scraped).cutGain},
+		{expr: "increase(requests_total[R])", series: "requests_total", truth: (*scraped).increase, asked: 0.01, unknowable: (*scraped).cutGain},
 		{expr: "increase(bursts_total[R])", series: "bursts_total", truth: (*scraped).gain, asked: 0.01, aligned: true},
 		{expr: "irate(requests_total[R])"},
-		{expr: "histogram_count(increase(latency[R]))", series: "latency", truth: (*scraped).increase, asked: 0.01},
-		{expr: "histogram_count(increase(sizes[R]))", series: "latency", truth: (*scraped).increase, asked: 0.01},
+		{expr: "histogram_count(increase(latency[R]))", series: "latency", truth: (*scraped).increase, asked: 0.01, unknowable: (*scraped).cutGain},
+		{expr: "histogram_count(increase(sizes[R]))", series: "latency", truth: (*scraped).increase, asked: 0.01, unknowable: (*scraped).cutGain},
 		{expr: "histogram_quantile(0.9, rate(latency[R]))", asked: 0.02, aligned: true},
 		{expr: "histogram_quantile(0.9, rate(sizes[R]))", asked: 0.02, aligned: true},
 		{expr: "histogram_quantile(0.9, rate(latency_bucket[R]))", asked: 0.02, aligned: true},
 		{expr: "min_over_time(temperature[R])", series: "temperature", truth: (*scraped).min, asked: exact, aligned: true},
 		{expr: "max_over_time(temperature[R])", series: "temperature", truth: (*scraped).max, asked: exact, aligned: true},
-		{expr: "avg_over_time(temperature[R])", series: "temperature", truth: (*scraped).avg, asked: 0.001},
+		{expr: "avg_over_time(temperature[R])", series: "temperature", truth: (*scraped).avg, asked: 0.001, unknowable: (*scraped).cutSum},
 		{expr: "count_over_time(temperature[R])", series: "temperature", truth: (*scraped).count, asked: 0.005},
-		{expr: "sum_over_time(temperature[R])", series: "temperature", truth: (*scraped).sum, asked: 0.005},
+		{expr: "sum_over_time(temperature[R])", series: "temperature", truth: (*scraped).sum, asked: 0.005, unknowable: (*scraped).cutSum},
 		{expr: "stddev_over_time(temperature[R])", scale: 5},
 		{expr: "stdvar_over_time(temperature[R])", scale: 25},
 		{expr: "quantile_over_time(0.9, temperature[R])"},
@@ -140,9 +142,8 @@ func (c zoomCell) hash(salt string) uint64 {
 
 // zoomError is the worst error of a function over one resolution.
 type zoomError struct {
-	worst, unasked float64 // at ranges of two windows or more and as asked; otherwise
-	where          string
-	points         int
+	whole, cut, short float64 // at ranges of two windows or more that consist of whole windows, or cut some; at shorter ones
+	where             string  // the worst of the first two
 }
 
 type zoomMatrix struct {
@@ -153,15 +154,32 @@ type zoomMatrix struct {
 	cells  int
 }
 
+// zoomPart reads VARVE_ZOOM: full, or a part of the full matrix such as 3/20, the
+// third of twenty. Without it, one cell in many of a smaller matrix is tried.
+func zoomPart(t *testing.T) (part, of uint64, full bool) {
+	t.Helper()
+	switch text := os.Getenv("VARVE_ZOOM"); text {
+	case "":
+		return 1, 80, false
+	case "full":
+		return 1, 1, true
+	default:
+		if n, err := fmt.Sscanf(text, "%d/%d", &part, &of); n != 2 || err != nil || part < 1 || part > of {
+			t.Fatalf("VARVE_ZOOM=%s: it is full, or a part of it such as 3/20", text)
+		}
+		return part, of, true
+	}
+}
+
 // TestZoomMatrix asks functions × steps × ranges × retentions × resolutions
 // asked for: no answer is empty, and no error larger than asked. It tries one cell in
 // many, on two weeks of data; VARVE_ZOOM=full tries all, on 400 days, and prints the worst errors.
 func TestZoomMatrix(t *testing.T) {
-	full := os.Getenv("VARVE_ZOOM") == "full"
-	days, every := int64(17), uint64(80)
+	part, of, full := zoomPart(t)
+	days := int64(17)
 	widths := []time.Duration{5 * time.Minute, 7 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 100 * time.Minute, 2 * time.Hour, 6 * time.Hour, 24 * time.Hour, 3 * 24 * time.Hour, 7 * 24 * time.Hour}
 	if full {
-		days, every = 400, 1
+		days = 400
 		widths = append(widths, 30*24*time.Hour, 90*24*time.Hour, 365*24*time.Hour)
 	}
 	m := &zoomMatrix{zoo: newZoo(t, days), stores: map[string]*Engine{}, errors: map[string]map[block.Resolution]*zoomError{}}
@@ -180,7 +198,7 @@ func TestZoomMatrix(t *testing.T) {
 			for _, step := range []time.Duration{15 * time.Second, time.Minute, 5 * time.Minute, 25 * time.Minute, time.Hour, 5 * time.Hour, 24 * time.Hour} {
 				for kept := range m.stores {
 					for _, allowed := range []string{"finest", "auto", "1h"} {
-						if c := (zoomCell{f, kept, step, width, allowed}); c.hash("chosen")%every == 0 {
+						if c := (zoomCell{f, kept, step, width, allowed}); c.hash("chosen")%of == part-1 {
 							m.try(t, c)
 						}
 					}
@@ -306,9 +324,11 @@ func (m *zoomMatrix) judge(t *testing.T, c zoomCell, by servedBy, got promql.FPo
 		off /= max(math.Abs(truth), c.f.scale)
 	}
 	r := int64(served)
-	asked := served == block.Raw || width >= 2*r && (!c.f.aligned || width%r == 0 && got.T%r == 0)
-	if cut := r > 0 && (width%r != 0 || got.T%r != 0); cut && width < 6*r {
-		most *= 3 // what the cut windows hold in which part weighs more
+	whole := served == block.Raw || width%r == 0 && got.T%r == 0
+	asked := width >= 2*r && (whole || !c.f.aligned)
+	if !whole && c.f.unknowable != nil {
+		const sure = 4.5 // standard deviations: less than once in 100,000 looks
+		most = max(most, sure*c.f.unknowable(m.zoo.processes[c.f.series], got.T-width, got.T, r))
 	}
 	if by.mixed && c.f.asked >= 0.005 {
 		// At a window's end stands the last sample in it, and a part of a window holds a part of a
@@ -324,11 +344,16 @@ func (m *zoomMatrix) judge(t *testing.T, c zoomCell, by servedBy, got promql.FPo
 		worst = &zoomError{}
 		m.errors[name][served] = worst
 	}
-	worst.points++
-	if !asked {
-		worst.unasked = math.Max(worst.unasked, off)
-	} else if off > worst.worst {
-		worst.worst, worst.where = off, fmt.Sprintf("%s at %s", c, formatMillis(got.T))
+	if width >= 2*r && off > max(worst.whole, worst.cut) {
+		worst.where = fmt.Sprintf("%s at %s", c, formatMillis(got.T))
+	}
+	switch {
+	case width < 2*r:
+		worst.short = math.Max(worst.short, off)
+	case whole:
+		worst.whole = math.Max(worst.whole, off)
+	default:
+		worst.cut = math.Max(worst.cut, off)
 	}
 	if asked && served > block.Raw && c.f.asked > 0 && !(off <= most) {
 		t.Errorf("%s at %s over %s: got %v, want %v: off by %.3g %%, want %.3g %%", c, formatMillis(got.T), served, got.F, truth, off*100, most*100)
@@ -357,26 +382,34 @@ func (m *zoomMatrix) bounds(t *testing.T, c zoomCell, served block.Resolution, g
 	}
 }
 
-// report logs the worst errors in percent: at ranges of two windows or more, and
-// behind it at shorter ones (for some functions, at ranges that cut windows, too).
+// report logs the worst errors in percent: at ranges of two windows or more that
+// consist of whole windows, at those that cut windows, and at shorter ones.
 func (m *zoomMatrix) report(t *testing.T) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d queries\n%-60s %8s %22s %22s %22s\n", m.cells, "worst error, %", "asked", "raw", "5m", "1h")
+	fmt.Fprintf(&b, "%d queries\n%-60s %8s %10s %34s %34s\n", m.cells, "worst error, %", "asked", "raw", "5m: whole, cut, short", "1h: whole, cut, short")
 	for _, f := range zoomedFunctions() {
 		fmt.Fprintf(&b, "%-60s %8.3g", f.expr, f.asked*100)
 		for _, r := range []block.Resolution{block.Raw, block.FiveMin, block.OneHour} {
-			if e := m.errors[f.expr][r]; e != nil {
-				fmt.Fprintf(&b, " %10.3g (%9.3g)", e.worst*100, e.unasked*100)
-			} else {
-				fmt.Fprintf(&b, " %22s", "-")
+			e := m.errors[f.expr][r]
+			switch {
+			case e == nil && r == block.Raw:
+				fmt.Fprintf(&b, " %10s", "-")
+			case e == nil:
+				fmt.Fprintf(&b, " %34s", "-")
+			case r == block.Raw:
+				fmt.Fprintf(&b, " %10.3g", e.whole*100)
+			default:
+				fmt.Fprintf(&b, " %10.3g, %10.3g, %10.3g", e.whole*100, e.cut*100, e.short*100)
 			}
 		}
 		b.WriteByte('\n')
 	}
 	for _, f := range zoomedFunctions() {
-		if e := m.errors[f.expr][block.OneHour]; e != nil {
-			fmt.Fprintf(&b, "worst over 1h: %s\n", e.where)
+		for _, r := range []block.Resolution{block.FiveMin, block.OneHour} {
+			if e := m.errors[f.expr][r]; e != nil && e.where != "" && f.asked > 0 {
+				fmt.Fprintf(&b, "worst over %s: %s\n", r, e.where)
+			}
 		}
 	}
 	t.Log("\n" + b.String())

@@ -1,0 +1,46 @@
+package query
+
+import (
+	"math"
+	"testing"
+
+	"github.com/varve-io/varve/pkg/block"
+)
+
+// firstHalf is what the first half of a window in the middle of a series is given of its sum.
+func firstHalf(sums ...float64) float64 {
+	const r = int64(block.FiveMin)
+	w := windowed{resolution: r, aggregate: sum}
+	for i, s := range sums {
+		w.windows = append(w.windows, point{int64(i+1)*r - 1, value{f: s}})
+	}
+	i := len(sums) / 2
+	return w.share(i, w.start(i), w.start(i)+r/2).f
+}
+
+func TestAPartOfASumIsWhatNeighboursBearOut(t *testing.T) {
+	inf := math.Inf(1)
+	for name, tc := range map[string]struct {
+		sums []float64
+		want float64
+	}{
+		"even":                             {[]float64{8, 8, 8, 8, 8}, 4},
+		"alone":                            {[]float64{8}, 4},
+		"rising":                           {[]float64{0, 8, 16, 24, 32}, 7},
+		"bending":                          {[]float64{0, 1, 4, 9, 16}, 1.5},
+		"beside a summit":                  {[]float64{5, 8, 9, 8, 5}, 4.5},
+		"beside a trough":                  {[]float64{12, 10, 10, 12, 16}, 4.875},
+		"rising at the end":                {[]float64{16, 8}, 4}, // one step says nothing
+		"before a jump":                    {[]float64{8, 8, 8, 80, 80}, 4},
+		"after a jump":                     {[]float64{0, 0, 8, 8, 8}, 4},
+		"a peak alone":                     {[]float64{8, 8, 80, 8, 8}, 40},
+		"nothing, between smooth slopes":   {[]float64{9, 4, 0, 4, 9}, 0},
+		"nothing, where a slope would end": {[]float64{16, 6, 0, 0, 6}, 0},
+		"beside what has no end":           {[]float64{1, inf, 8, -inf, 1}, 4},
+		"beside what is no number":         {[]float64{1, math.NaN(), 8, 16, 24}, 3}, // as if nothing were there
+	} {
+		if got := firstHalf(tc.sums...); math.Abs(got-tc.want) > 1e-4*math.Max(1, tc.want) {
+			t.Errorf("%s: of %v the first half of the middle one gets %v, want %v", name, tc.sums, got, tc.want)
+		}
+	}
+}
