@@ -47,9 +47,10 @@ func (w windowed) start(i int) int64 {
 	return start
 }
 
-// ends reports whether nothing follows window i without a hole.
+// ends reports whether nothing follows window i without a hole, or what follows
+// cannot be added to it: a histogram after a float, custom buckets after others.
 func (w windowed) ends(i int) bool {
-	return i+1 == len(w.windows) || w.start(i+1) > w.windows[i].t+1
+	return i+1 == len(w.windows) || w.start(i+1) > w.windows[i].t+1 || !w.windows[i].v.addable(w.windows[i+1].v)
 }
 
 func (w windowed) after(t int64) (point, bool, error) {

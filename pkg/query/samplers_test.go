@@ -4,6 +4,8 @@ import (
 	"math"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/histogram"
+
 	"github.com/varve-io/varve/pkg/block"
 )
 
@@ -41,6 +43,39 @@ func TestAPartOfASumIsWhatNeighboursBearOut(t *testing.T) {
 	} {
 		if got := firstHalf(tc.sums...); math.Abs(got-tc.want) > 1e-4*math.Max(1, tc.want) {
 			t.Errorf("%s: of %v the first half of the middle one gets %v, want %v", name, tc.sums, got, tc.want)
+		}
+	}
+}
+
+// A series may become a histogram, and a histogram may get buckets of another sort.
+func TestASampleNeverAddsValuesThatCannotBeAdded(t *testing.T) {
+	const r = int64(block.FiveMin)
+	exponential := value{h: &histogram.FloatHistogram{Count: 8, Sum: 8, PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []float64{8}}}
+	custom := value{h: &histogram.FloatHistogram{
+		Schema: histogram.CustomBucketsSchema, CustomValues: []float64{1}, Count: 8, Sum: 8,
+		PositiveSpans: []histogram.Span{{Length: 2}}, PositiveBuckets: []float64{4, 4},
+	}}
+	for name, values := range map[string][]value{
+		"a float becomes a histogram":   {{f: 8}, {f: 8}, exponential, exponential},
+		"a histogram becomes a float":   {exponential, exponential, {f: 8}, {f: 8}},
+		"buckets become custom buckets": {exponential, exponential, custom, custom},
+	} {
+		// Every second sample lies astride two windows.
+		w := windowed{resolution: r, aggregate: sum, grid: grid{spacing: r / 2, phases: []int64{r / 4}}}
+		for i, v := range values {
+			w.windows = append(w.windows, point{int64(i+1)*r - 1, v})
+		}
+		total := 0.0
+		for p, ok, err := w.after(minTime); ok || err != nil; p, ok, err = w.after(p.t) {
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if total += p.v.f; p.v.h != nil {
+				total += p.v.h.Sum
+			}
+		}
+		if math.Abs(total-32) > 1e-9 {
+			t.Errorf("%s: all samples add up to %v, want 32, as four windows of 8 do", name, total)
 		}
 	}
 }

@@ -28,6 +28,11 @@ func (v value) valueType() chunkenc.ValueType {
 
 func (v value) sameType(o value) bool { return (v.h == nil) == (o.h == nil) }
 
+// addable reports whether o is of v's type, with buckets of the same sort if both are histograms.
+func (v value) addable(o value) bool {
+	return v.sameType(o) && (v.h == nil || v.h.UsesCustomBuckets() == o.h.UsesCustomBuckets())
+}
+
 func (v value) times(factor float64) value {
 	if v.h == nil {
 		return value{f: v.f * factor}
@@ -35,7 +40,7 @@ func (v value) times(factor float64) value {
 	return value{h: v.h.Copy().Mul(factor)}
 }
 
-// plus and minus need values of the same type.
+// plus and minus need addable values.
 func (v value) plus(o value) (value, error) {
 	if v.h == nil {
 		return value{f: v.f + o.f}, nil
