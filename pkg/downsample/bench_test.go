@@ -56,33 +56,56 @@ func latencies(r *rand.Rand, h *histogram.Histogram) *histogram.Histogram {
 	return h
 }
 
-// shapes are a week of what servers export.
-func shapes(t testing.TB) map[string][]series.Chunk {
+// shape makes series of one kind.
+type shape struct {
+	name   string
+	weight int // of a sample, in those of the lightest
+	new    func(r *rand.Rand) func(s *chunkcodec.Samples, i int, at int64)
+}
+
+const week = 7 * 24 * 60 * 4 // in scrapes
+
+func (s shape) series(t testing.TB, seed uint64, samples int) []series.Chunk {
 	t.Helper()
-	const week = 7 * 24 * 60 * 4
-	r := rand.New(rand.NewPCG(11, 11))
-	requests, load := 0.0, 40.0
-	var h *histogram.Histogram
-	return map[string][]series.Chunk{
-		"counter": scraped(t, week, func(s *chunkcodec.Samples, _ int, at int64) {
-			if requests += float64(r.IntN(40)); r.IntN(20_000) == 0 {
-				requests = 0
+	return scraped(t, samples/s.weight, s.new(rand.New(rand.NewPCG(11, seed))))
+}
+
+// shapes are what servers export.
+func shapes() []shape {
+	return []shape{
+		{"counter", 1, func(r *rand.Rand) func(*chunkcodec.Samples, int, int64) {
+			requests := 0.0
+			return func(s *chunkcodec.Samples, _ int, at int64) {
+				if requests += float64(r.IntN(40)); r.IntN(20_000) == 0 {
+					requests = 0
+				}
+				s.AppendFloat(0, at, requests)
 			}
-			s.AppendFloat(0, at, requests)
-		}),
-		"gauge": scraped(t, week, func(s *chunkcodec.Samples, _ int, at int64) {
-			load = math.Abs(load + r.NormFloat64())
-			s.AppendFloat(0, at, math.Round(load*100)/100)
-		}),
-		"constant": scraped(t, week, func(s *chunkcodec.Samples, _ int, at int64) { s.AppendFloat(0, at, 1) }),
-		"histogram": scraped(t, week/4, func(s *chunkcodec.Samples, _ int, at int64) {
-			h = latencies(r, h)
-			s.AppendHistogram(0, at, h)
-		}),
-		"float histogram": scraped(t, week/4, func(s *chunkcodec.Samples, _ int, at int64) {
-			h = latencies(r, h)
-			s.AppendFloatHistogram(0, at, h.ToFloat(nil))
-		}),
+		}},
+		{"gauge", 1, func(r *rand.Rand) func(*chunkcodec.Samples, int, int64) {
+			load := 40.0
+			return func(s *chunkcodec.Samples, _ int, at int64) {
+				load = math.Abs(load + r.NormFloat64())
+				s.AppendFloat(0, at, math.Round(load*100)/100)
+			}
+		}},
+		{"constant", 1, func(*rand.Rand) func(*chunkcodec.Samples, int, int64) {
+			return func(s *chunkcodec.Samples, _ int, at int64) { s.AppendFloat(0, at, 1) }
+		}},
+		{"histogram", 16, func(r *rand.Rand) func(*chunkcodec.Samples, int, int64) {
+			var h *histogram.Histogram
+			return func(s *chunkcodec.Samples, _ int, at int64) {
+				h = latencies(r, h)
+				s.AppendHistogram(0, at, h)
+			}
+		}},
+		{"float_histogram", 16, func(r *rand.Rand) func(*chunkcodec.Samples, int, int64) {
+			var h *histogram.Histogram
+			return func(s *chunkcodec.Samples, _ int, at int64) {
+				h = latencies(r, h)
+				s.AppendFloatHistogram(0, at, h.ToFloat(nil))
+			}
+		}},
 	}
 }
 
@@ -99,15 +122,14 @@ func cpuTime(t testing.TB) time.Duration {
 
 // BenchmarkDownsample reports the CPU time for a sample that goes in.
 func BenchmarkDownsample(b *testing.B) {
-	raw := shapes(b)
-	for _, shape := range []string{"counter", "gauge", "constant", "histogram", "float histogram"} {
-		fine := chunksOf(b, raw[shape], block.FiveMin)
+	for _, shape := range shapes() {
+		raw := shape.series(b, 1, week)
 		for _, bm := range []struct {
 			name string
 			in   []series.Chunk
 			to   block.Resolution
-		}{{"raw to 5m", raw[shape], block.FiveMin}, {"5m to 1h", fine, block.OneHour}} {
-			b.Run(shape+"/"+bm.name, func(b *testing.B) {
+		}{{"5m", raw, block.FiveMin}, {"1h", chunksOf(b, raw, block.FiveMin), block.OneHour}} {
+			b.Run(shape.name+"/"+bm.name, func(b *testing.B) {
 				samples := 0
 				for _, c := range bm.in {
 					samples += sampleCount(c)

@@ -114,16 +114,16 @@ func heap() int64 {
 
 // TestSeriesLeaveNoTrace compares bytes after other series with those of a fresh start.
 func TestSeriesLeaveNoTrace(t *testing.T) {
-	raw := shapes(t)
 	d := downsampler{to: block.OneHour}
-	for range 2 {
-		for _, name := range []string{"counter", "histogram", "gauge", "float histogram", "constant"} {
-			for _, in := range [][]series.Chunk{raw[name], chunksOf(t, raw[name], block.FiveMin)} {
+	for seed := range uint64(2) {
+		for _, shape := range shapes() {
+			raw := shape.series(t, seed, week)
+			for _, in := range [][]series.Chunk{raw, chunksOf(t, raw, block.FiveMin)} {
 				if err := d.series(in); err != nil {
 					t.Fatal(err)
 				}
 				if want := chunksOf(t, in, block.OneHour); !reflect.DeepEqual(d.out, want) {
-					t.Fatalf("%s: other bytes than from a fresh start", name)
+					t.Fatalf("%s: other bytes than from a fresh start", shape.name)
 				}
 			}
 		}

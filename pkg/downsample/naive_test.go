@@ -233,7 +233,7 @@ func readHistograms(t testing.TB, chunks []series.Chunk, res block.Resolution) m
 // sameHistograms compares windows; schemas may have been reduced on either way.
 // Histograms have no first sample in front, so what was gained counts from the
 // end of the first window.
-func sameHistograms(t *testing.T, name string, got, want map[int64]histogramWindowOf) {
+func sameHistograms(t testing.TB, name string, got, want map[int64]histogramWindowOf) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("%s: got %d windows, want %d", name, len(got), len(want))
@@ -260,10 +260,9 @@ func sameHistograms(t *testing.T, name string, got, want map[int64]histogramWind
 	}
 }
 
-// fuzzedHistograms follows the bytes of a fuzzer.
-func fuzzedHistograms(data []byte, floats bool) *chunkcodec.Samples {
+// fuzzedHistograms follows the bytes of a fuzzer; add takes what they make.
+func fuzzedHistograms(data []byte, add func(at int64, h *histogram.FloatHistogram)) {
 	in := bytesOf{data}
-	s := &chunkcodec.Samples{}
 	at := int64(start)
 	h := newHistogram(1, nil)
 	for len(in.rest) > 0 {
@@ -305,13 +304,8 @@ func fuzzedHistograms(data []byte, floats bool) *chunkcodec.Samples {
 			sample.Count -= h.ZeroCount + h.NegativeBuckets[0]
 			sample.ZeroCount, sample.ZeroThreshold, sample.NegativeSpans, sample.NegativeBuckets = 0, 0, nil, nil
 		}
-		if floats {
-			s.AppendFloatHistogram(0, at, sample)
-		} else {
-			s.AppendHistogram(0, at, integers(sample))
-		}
+		add(at, sample)
 	}
-	return s
 }
 
 func newHistogram(schema int32, bounds []float64) *histogram.FloatHistogram {
@@ -356,18 +350,25 @@ func FuzzHistograms(f *testing.F) {
 		if len(data) > 1<<12 {
 			return
 		}
-		s := fuzzedHistograms(data, floats)
+		var s chunkcodec.Samples
+		fuzzedHistograms(data, func(at int64, h *histogram.FloatHistogram) {
+			if floats {
+				s.AppendFloatHistogram(0, at, h)
+			} else {
+				s.AppendHistogram(0, at, integers(h))
+			}
+		})
 		if s.Len() == 0 {
 			return
 		}
-		raw := chunksCut(t, s, []int{s.Len()})
+		raw := chunksCut(t, &s, []int{s.Len()})
 		fine := chunksOf(t, raw, block.FiveMin)
-		sameHistograms(t, "5m", readHistograms(t, fine, block.FiveMin), naiveHistograms(t, s, block.FiveMin))
-		want := naiveHistograms(t, s, block.OneHour)
+		sameHistograms(t, "5m", readHistograms(t, fine, block.FiveMin), naiveHistograms(t, &s, block.FiveMin))
+		want := naiveHistograms(t, &s, block.OneHour)
 		sameHistograms(t, "1h", readHistograms(t, chunksOf(t, raw, block.OneHour), block.OneHour), want)
-		sameHistograms(t, "1h from 5m", readHistograms(t, chunksOf(t, fine, block.OneHour), block.OneHour), naiveHistograms(t, s, block.OneHour))
+		sameHistograms(t, "1h from 5m", readHistograms(t, chunksOf(t, fine, block.OneHour), block.OneHour), naiveHistograms(t, &s, block.OneHour))
 		cuts := bytesOf{cutting}
-		if got := chunksOf(t, chunksCut(t, s, cuts.cuts(s.Len())), block.FiveMin); !reflect.DeepEqual(got, fine) {
+		if got := chunksOf(t, chunksCut(t, &s, cuts.cuts(s.Len())), block.FiveMin); !reflect.DeepEqual(got, fine) {
 			t.Fatal("chunks cut elsewhere give other bytes")
 		}
 	})
@@ -377,8 +378,11 @@ func FuzzHistograms(f *testing.F) {
 func FuzzHostile(f *testing.F) {
 	floats := rawChunks(f, []point{{start, 1}, {start + 400_000, 2}, {start + 800_000, 1}})[0]
 	coarse := chunksOf(f, []series.Chunk{floats}, block.FiveMin)[0]
-	s := fuzzedHistograms([]byte{1, 10, 1, 20, 1, 170, 210, 7, 255, 9}, false)
-	ints := chunksCut(f, s, []int{s.Len()})[0]
+	var s chunkcodec.Samples
+	fuzzedHistograms([]byte{1, 10, 1, 20, 1, 170, 210, 7, 255, 9}, func(at int64, h *histogram.FloatHistogram) {
+		s.AppendHistogram(0, at, integers(h))
+	})
+	ints := chunksCut(f, &s, []int{s.Len()})[0]
 	coarseInts := chunksOf(f, []series.Chunk{ints}, block.FiveMin)[0]
 	for _, c := range []series.Chunk{floats, coarse, ints, coarseInts} {
 		f.Add(byte(c.Encoding), c.Data, byte(c.Encoding), c.Data)
