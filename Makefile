@@ -100,6 +100,10 @@ smoke: ## every fuzz target for a few seconds
 bench: ## benchmarks: make bench P=./pkg/store B=Series
 	go test -run '^$$' -bench '$(B)' -benchmem $(P)
 
+.PHONY: bench-dedup
+bench-dedup: ## deduplication: CPU time a sample, beside the program that VARVE_PEER_DEDUP names
+	go test -run '^$$' -bench Dedup -benchmem ./pkg/dedup
+
 .PHONY: bench-compare
 bench-compare: ## benchmarks against another revision: make bench-compare BASE=main P=./pkg/store B=Series
 	tools/bench-compare.sh '$(BASE)' '$(B)' $(P)

@@ -17,8 +17,8 @@ import (
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// whole makes TestErrorsAgainstTheProcess measure what docs/design/0014-dedup-measured.md
-// shows, in a minute or two:
+// whole makes TestErrorsAgainstTheProcess measure what docs/design/0006-dedup.md
+// shows, in a few minutes:
 //
 //	go test -count=1 -run ErrorsAgainst -v ./pkg/dedup -whole
 var whole = flag.Bool("whole", false, "measure the accuracy on 1560 series over 54 hours")
@@ -111,6 +111,7 @@ type answer struct {
 func answers() []*answer {
 	by := func(f Func) func(t testing.TB, a, b, _ *chunkcodec.Samples) *chunkcodec.Samples {
 		return func(t testing.TB, a, b, _ *chunkcodec.Samples) *chunkcodec.Samples {
+			t.Helper()
 			out, err := Chunks([][]series.Chunk{stored(t, a), stored(t, b)}, Options{Func: f})
 			if err != nil {
 				t.Fatal(err)

@@ -71,15 +71,13 @@ func quantile(deltas []int64, parts int) int64 {
 }
 
 // deltas are the distances between neighbours.
-func deltas(times []int64) []int64 {
-	if len(times) < 2 {
-		return nil
+func deltas(times []int64) []int64 { return appendDeltas(nil, times) }
+
+func appendDeltas(dst, times []int64) []int64 {
+	for i := 1; i < len(times); i++ {
+		dst = append(dst, times[i]-times[i-1])
 	}
-	out := make([]int64, len(times)-1)
-	for i := range out {
-		out[i] = times[i+1] - times[i]
-	}
-	return out
+	return dst
 }
 
 // cell is the choice to be made for one span of time.
@@ -151,14 +149,13 @@ func (c *cell) inStep() (bool, error) {
 		if off < -500 || off > 500 {
 			return false, nil
 		}
-		times, err := k.beginning()
+		var few [minDeltas + 1]int64
+		times, err := k.beginning(few[:0])
 		if err != nil {
 			return false, err
 		}
-		for j := 1; j < len(times); j++ {
-			if tooFar(first.around(from), times[j]-times[j-1]) {
-				return false, nil
-			}
+		if shortest, _ := extent(times); tooFar(first.around(from), shortest) {
+			return false, nil
 		}
 	}
 	return true, nil

@@ -4,10 +4,14 @@ import "math"
 
 // cells goes through the cells in which replicas have samples.
 type cells struct {
-	reps   []*replica
-	next   []int   // the first unit of each replica that is not done
-	done   int64   // what lies before is
-	tracks []track // of the current cell; the memory is used again
+	reps []*replica
+	next []int // the first unit of each replica that is not done
+	done int64 // what lies before is
+	cell cell  // the current one; its memory is used again
+}
+
+func (s *cells) begin(reps []*replica) {
+	s.reps, s.next, s.done = reps, append(s.next[:0], make([]int, len(reps))...), math.MinInt64
 }
 
 // advance returns the next cell, which is valid until it is called again, or nil at the end.
@@ -17,7 +21,8 @@ func (s *cells) advance() (*cell, error) {
 		if err != nil || !found {
 			return nil, err
 		}
-		c := &cell{start: start, end: saturate(start, Cell), reps: s.reps, tracks: s.tracks[:0]}
+		c := &s.cell
+		*c = cell{start: start, end: saturate(start, Cell), reps: s.reps, tracks: c.tracks[:0], measured: c.measured[:0]}
 		for i, r := range s.reps {
 			k, err := newTrack(i, r, s.next[i], max(start, s.done), c.end)
 			if err != nil {
@@ -27,7 +32,7 @@ func (s *cells) advance() (*cell, error) {
 				c.tracks = append(c.tracks, k)
 			}
 		}
-		s.tracks, s.done = c.tracks, c.end
+		s.done = c.end
 		if len(c.tracks) > 0 {
 			return c, nil
 		}

@@ -67,8 +67,8 @@ func (r run) stale(reps []*replica, i int) bool {
 // anyStale reports whether there is a stale marker in a decoded row.
 func (r run) anyStale(reps []*replica) bool {
 	rep := reps[r.rep]
-	at := rep.units[r.unit].at
-	return rep.anyStale(at+r.from, at+r.to)
+	u := &rep.units[r.unit]
+	return u.stale && rep.anyStale(u.at+r.from, u.at+r.to)
 }
 
 // part is the piece of the row from sample i up to j.
@@ -149,12 +149,14 @@ func (c *cell) contradicts(k *track, t int64) (bool, error) {
 func (c *cell) fill(out []run, k *track) (filled []run, err error) {
 	var added []run
 	left, any := c.start, false
+	near := 3 * c.shortest / 2 // no longer distance is for sure no hole
 	for _, r := range out {
 		stale := r.anyStale(c.reps)
 		for i, t := range r.times(c.reps) {
 			switch {
 			case stale && r.stale(c.reps, i):
 				continue
+			case any && t-left <= near: // nearly always
 			case !any && c.offEdge(t-c.start, t):
 				added, err = k.between(added, c.start, t-c.margin(t))
 			case any && c.hole(left, t):

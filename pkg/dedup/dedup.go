@@ -3,7 +3,6 @@ package dedup
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
@@ -27,19 +26,23 @@ func Chunks(replicas [][]series.Chunk, o Options) ([]series.Chunk, error) {
 
 // deduplicator keeps memory from one series to the next.
 type deduplicator struct {
-	reps   []*replica // as many as a series had so far
-	tracks []track
-	rows   []run
-	line   line
-	write  writer
+	reps  []*replica // as many as a series had so far
+	cells cells
+	rows  []run
+	line  line
+	write writer
 }
 
 func (d *deduplicator) chunks(replicas [][]series.Chunk, o Options) ([]series.Chunk, error) {
 	var out []series.Chunk
-	for _, k := range kinds(replicas) {
+	all := kinds(replicas)
+	for _, k := range all {
 		of := make([][]series.Chunk, 0, len(replicas))
 		for _, chunks := range replicas {
-			if chunks = k.of(chunks); len(chunks) > 0 {
+			if len(all) > 1 {
+				chunks = k.of(chunks)
+			}
+			if len(chunks) > 0 {
 				of = append(of, chunks)
 			}
 		}
@@ -66,14 +69,14 @@ type kind struct {
 	aggregate  bool
 }
 
-func kindOf(c series.Chunk) kind {
+func kindOf(c *series.Chunk) kind {
 	return kind{resolution: c.Resolution, aggregate: c.Encoding == aggrchunk.Encoding}
 }
 
 func kinds(replicas [][]series.Chunk) (out []kind) {
 	for _, chunks := range replicas {
-		for _, c := range chunks {
-			if k := kindOf(c); !slices.Contains(out, k) {
+		for i := range chunks {
+			if k := kindOf(&chunks[i]); len(out) == 0 || k != out[0] && !slices.Contains(out, k) {
 				out = append(out, k)
 			}
 		}
@@ -81,12 +84,9 @@ func kinds(replicas [][]series.Chunk) (out []kind) {
 	return out
 }
 
-// of are the chunks of the kind: the list itself where it has no others.
+// of are the chunks of the kind.
 func (k kind) of(chunks []series.Chunk) []series.Chunk {
-	other := func(c series.Chunk) bool { return kindOf(c) != k }
-	if !slices.ContainsFunc(chunks, other) {
-		return chunks
-	}
+	other := func(c series.Chunk) bool { return kindOf(&c) != k }
 	return slices.DeleteFunc(slices.Clone(chunks), other)
 }
 
@@ -137,11 +137,10 @@ func (d *deduplicator) raw(reps []*replica, of [][]series.Chunk, k kind, o Optio
 // pick is the default algorithm, cell by cell. Its result stays valid until it is called again.
 func (d *deduplicator) pick(reps []*replica) ([]run, error) {
 	d.line = line{reps: reps, runs: d.line.runs[:0]}
-	cells := cells{reps: reps, next: make([]int, len(reps)), done: math.MinInt64, tracks: d.tracks}
+	d.cells.begin(reps)
 	for {
-		c, err := cells.advance()
+		c, err := d.cells.advance()
 		if err != nil || c == nil {
-			d.tracks = cells.tracks
 			return d.line.runs, err
 		}
 		rows, err := c.choose(d.rows[:0])

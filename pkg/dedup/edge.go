@@ -14,6 +14,8 @@ type line struct {
 	runs []run
 	cell int64 // start of the last cell
 	from int   // where it begins in runs
+
+	before, after [edgeDeltas + 1]int64 // memory for times beside an edge
 }
 
 // add appends the choice of the next cell, rows. Where the replica changed exactly
@@ -65,7 +67,7 @@ func (l *line) unit(r run) *unit { return &l.reps[r.rep].units[r.unit] }
 
 // first are the first few times of rows, stale markers left out.
 func (l *line) first(rows []run) ([]int64, error) {
-	out := make([]int64, 0, edgeDeltas+1)
+	out := l.after[:0]
 	for _, r := range rows {
 		if err := l.reps[r.rep].read(r.unit); err != nil {
 			return nil, err
@@ -84,7 +86,7 @@ func (l *line) first(rows []run) ([]int64, error) {
 
 // last are the last few times of rows, in rising order, stale markers left out.
 func (l *line) last(rows []run) ([]int64, error) {
-	out := make([]int64, 0, edgeDeltas+1)
+	out := l.before[:0]
 	for _, r := range slices.Backward(rows) {
 		if err := l.reps[r.rep].read(r.unit); err != nil {
 			return nil, err
@@ -128,9 +130,10 @@ func breaksRhythm(edge int64, tail, head []int64) bool {
 		return false
 	}
 	rhythm := int64(math.MaxInt64)
-	for _, side := range [][]int64{deltas(tail), deltas(head)} {
-		if len(side) >= minDeltas {
-			rhythm = min(rhythm, quantile(side, 4))
+	for _, side := range [2][]int64{tail, head} {
+		var buf [edgeDeltas]int64
+		if d := appendDeltas(buf[:0], side); len(d) >= minDeltas {
+			rhythm = min(rhythm, quantile(d, 4))
 		}
 	}
 	return rhythm <= 2*edgeReach && tooNear(head[0]-tail[len(tail)-1], rhythm)

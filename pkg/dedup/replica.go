@@ -3,11 +3,13 @@ package dedup
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -18,12 +20,15 @@ import (
 // replica holds the chunks of one replica, and the samples of those that were
 // looked into. Its memory is used again for the next series.
 type replica struct {
-	chunks  []series.Chunk // in a total order, each once
-	units   []unit         // in order of time, apart from each other
-	s       chunkcodec.Samples
-	within  []int // units whose samples s holds, in that order
-	decoded int   // how many chunks were decoded
+	chunks  []series.Chunk     // in a total order, each once
+	units   []unit             // in order of time, apart from each other
+	s       chunkcodec.Samples // in place of a histogram there is its sum, by which stale markers are known
+	within  []int              // units whose samples s holds, in that order
+	decoded int                // how many chunks were decoded
+	xor     chunkenc.XORChunk
 	it      chunkenc.Iterator
+	fh      *histogram.FloatHistogram // lent to it
+	medians medians                   // of the track that was loaded last
 }
 
 // unit is a chunk, or several that overlap: what is decoded in one go.
@@ -32,6 +37,11 @@ type unit struct {
 	minTime, maxTime int64
 	n                int // samples
 	at               int // where they begin in s, unread before they are decoded
+
+	// Known once they are decoded:
+	shortest, longest int64               // the distances between them
+	stale             bool                // whether there are stale markers
+	joined            *chunkcodec.Samples // what they are, where they come from several chunks
 }
 
 const unread = -1
@@ -42,8 +52,7 @@ var errMisplaced = errors.New("samples are not where the chunk says")
 // reset begins a series. Single chunks are taken at their word until they are
 // needed; those that overlap are decoded here.
 func (r *replica) reset(chunks []series.Chunk) error {
-	r.s.Reset()
-	*r = replica{chunks: sorted(chunks), units: r.units[:0], s: r.s, within: r.within[:0], it: r.it}
+	r.clear(chunks)
 	for lo := 0; lo < len(r.chunks); {
 		hi, maxTime := lo+1, r.chunks[lo].MaxTime
 		for hi < len(r.chunks) && r.chunks[hi].MinTime <= maxTime {
@@ -61,22 +70,22 @@ func (r *replica) reset(chunks []series.Chunk) error {
 // resetWhole begins a series whose chunks cannot be taken at their word: all
 // samples are decoded and sorted.
 func (r *replica) resetWhole(chunks []series.Chunk) error {
-	r.s.Reset()
-	*r = replica{chunks: sorted(chunks), units: r.units[:0], s: r.s, within: r.within[:0], it: r.it}
+	r.clear(chunks)
 	return r.add(unit{hi: len(r.chunks), minTime: math.MinInt64, maxTime: math.MaxInt64, at: unread})
+}
+
+func (r *replica) clear(chunks []series.Chunk) {
+	r.s.Reset()
+	r.chunks, r.units, r.within, r.decoded = sorted(chunks), r.units[:0], r.within[:0], 0
 }
 
 func (r *replica) add(u unit) error {
 	if u.hi == u.lo+1 {
-		c := r.chunks[u.lo]
-		opened, err := c.Open()
-		if err != nil {
-			return fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
-		}
-		if u.n = opened.NumSamples(); u.n > 0 {
+		var err error
+		if u.n, err = count(r.chunks[u.lo]); err == nil && u.n > 0 {
 			r.units = append(r.units, u)
 		}
-		return nil
+		return err
 	}
 	r.units = append(r.units, u)
 	if err := r.read(len(r.units) - 1); err != nil {
@@ -86,6 +95,22 @@ func (r *replica) add(u unit) error {
 		r.units = r.units[:len(r.units)-1]
 	}
 	return nil
+}
+
+// count is the number of samples that a chunk's header says. Opening the chunk allocates, so it is left to rare encodings.
+func count(c series.Chunk) (int, error) {
+	switch c.Encoding {
+	case chunkenc.EncXOR, chunkenc.EncXOR2, chunkenc.EncHistogram, chunkenc.EncFloatHistogram:
+		if len(c.Data) >= 2 {
+			return int(binary.BigEndian.Uint16(c.Data)), nil
+		}
+	case chunkenc.EncNone, chunkenc.EncHistogramST, chunkenc.EncFloatHistogramST:
+	}
+	opened, err := c.Open()
+	if err != nil {
+		return 0, fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
+	}
+	return opened.NumSamples(), nil
 }
 
 // read makes sure that the samples of unit i are in s.
@@ -105,26 +130,89 @@ func (r *replica) read(i int) error {
 		return nil
 	}
 	r.within = append(r.within, i)
-	if !increasing(times) || times[0] < u.minTime || times[u.n-1] > u.maxTime {
+	u.shortest, u.longest = extent(times)
+	if u.shortest <= 0 || times[0] < u.minTime || times[u.n-1] > u.maxTime {
 		return errMisplaced
 	}
 	u.minTime, u.maxTime = times[0], times[u.n-1]
+	u.stale = r.anyStale(at, at+u.n)
 	return nil
 }
 
 func (r *replica) decode(u *unit) error {
 	if u.hi == u.lo+1 {
-		return decodeInto(&r.s, r.chunks[u.lo])
+		if c := r.chunks[u.lo]; isFloat(c) {
+			return decodeInto(&r.s, c)
+		}
+		return r.scan(r.chunks[u.lo])
 	}
-	var all, one chunkcodec.Samples
+	var one chunkcodec.Samples
+	u.joined = &chunkcodec.Samples{}
 	for _, c := range r.chunks[u.lo:u.hi] {
 		one.Reset()
 		if err := decodeInto(&one, c); err != nil {
 			return err
 		}
-		join(&all, &one)
+		join(u.joined, &one)
 	}
-	r.s.Append(&all, 0, all.Len())
+	for i, t := range u.joined.T {
+		r.s.AppendFloat(u.joined.Start(i), t, sum(u.joined, i))
+	}
+	return nil
+}
+
+func isFloat(c series.Chunk) bool {
+	return c.Encoding == chunkenc.EncXOR || c.Encoding == chunkenc.EncXOR2
+}
+
+// sum is the value of a float, or the sum of a histogram.
+func sum(s *chunkcodec.Samples, i int) float64 {
+	switch {
+	case len(s.H) > 0 && s.H[i] != nil:
+		return s.H[i].Sum
+	case len(s.FH) > 0 && s.FH[i] != nil:
+		return s.FH[i].Sum
+	}
+	return s.V[i]
+}
+
+// scan appends the times and sums of a chunk of histograms, without the memory that these take.
+func (r *replica) scan(c series.Chunk) error {
+	chunk, err := c.Open()
+	if err != nil {
+		return fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
+	}
+	if r.fh == nil {
+		r.fh = &histogram.FloatHistogram{}
+	}
+	r.it = chunk.Iterator(r.it)
+	for r.it.Next() != chunkenc.ValNone {
+		_, r.fh = r.it.AtFloatHistogram(r.fh)
+		r.s.AppendFloat(r.it.AtST(), r.it.AtT(), r.fh.Sum)
+	}
+	if err := r.it.Err(); err != nil {
+		return fmt.Errorf("chunk from %d to %d: %w: %w", c.MinTime, c.MaxTime, chunkcodec.ErrInvalid, err)
+	}
+	return nil
+}
+
+// copyTo appends samples of a unit that was read: histograms, too.
+func (r *replica) copyTo(dst *chunkcodec.Samples, u *unit, from, to int) error {
+	switch {
+	case u.joined != nil:
+		dst.Append(u.joined, from, to)
+	case isFloat(r.chunks[u.lo]):
+		dst.Append(&r.s, u.at+from, u.at+to)
+	default:
+		var whole chunkcodec.Samples
+		if err := decodeInto(&whole, r.chunks[u.lo]); err != nil {
+			return err
+		}
+		if whole.Len() != u.n {
+			return errMisplaced
+		}
+		dst.Append(&whole, from, to)
+	}
 	return nil
 }
 
@@ -137,11 +225,16 @@ func decodeInto(dst *chunkcodec.Samples, c series.Chunk) error {
 
 // peek appends the first times of a chunk, until there are so many.
 func (r *replica) peek(times []int64, enough int, c series.Chunk) ([]int64, error) {
-	chunk, err := c.Open()
-	if err != nil {
-		return nil, fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
+	if c.Encoding == chunkenc.EncXOR { // whose header was read before
+		r.xor.Reset(c.Data)
+		r.it = r.xor.Iterator(r.it)
+	} else {
+		chunk, err := c.Open()
+		if err != nil {
+			return nil, fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
+		}
+		r.it = chunk.Iterator(r.it)
 	}
-	r.it = chunk.Iterator(r.it)
 	for len(times) < enough && r.it.Next() != chunkenc.ValNone {
 		times = append(times, r.it.AtT())
 	}
@@ -180,13 +273,23 @@ func join(all, one *chunkcodec.Samples) {
 	}
 }
 
-func increasing(times []int64) bool {
-	for i := 1; i < len(times); i++ {
-		if times[i] <= times[i-1] {
-			return false
-		}
+// extent returns the shortest and the longest distance between neighbours.
+func extent(times []int64) (shortest, longest int64) {
+	shortest = math.MaxInt64
+	if len(times) < 2 {
+		return shortest, 0
 	}
-	return true
+	last := times[0]
+	for _, t := range times[1:] {
+		shortest, longest = min(shortest, t-last), max(longest, t-last)
+		last = t
+	}
+	return shortest, longest
+}
+
+func increasing(times []int64) bool {
+	shortest, _ := extent(times)
+	return shortest > 0
 }
 
 // readAll makes s hold every sample in order of time.
@@ -209,36 +312,16 @@ func (r *replica) unitOf(i int) int {
 }
 
 // stale reports whether the sample at position i of s is a stale marker.
-func (r *replica) stale(i int) bool {
-	switch {
-	case len(r.s.H) > 0 && r.s.H[i] != nil:
-		return value.IsStaleNaN(r.s.H[i].Sum)
-	case len(r.s.FH) > 0 && r.s.FH[i] != nil:
-		return value.IsStaleNaN(r.s.FH[i].Sum)
-	}
-	return value.IsStaleNaN(r.s.V[i])
-}
+func (r *replica) stale(i int) bool { return value.IsStaleNaN(r.s.V[i]) }
 
-// anyStale reports whether there is a stale marker among samples from up to to of s.
+// anyStale reports whether there is a stale marker among samples from up to to of s. Guarded by BenchmarkDedup.
 func (r *replica) anyStale(from, to int) bool {
-	if len(r.s.H) == 0 && len(r.s.FH) == 0 {
-		return staleAmong(r.s.V[from:to])
-	}
-	for i := from; i < to; i++ {
-		if r.stale(i) {
+	for _, v := range r.s.V[from:to] {
+		if v != v && value.IsStaleNaN(v) { //nolint:gocritic // the first condition is cheaper, and next to never true
 			return true
 		}
 	}
 	return false
-}
-
-// staleAmong is not slices.ContainsFunc, which calls a function for each value. Guarded by BenchmarkDedup.
-func staleAmong(values []float64) bool {
-	found := false
-	for _, v := range values {
-		found = found || math.Float64bits(v) == value.StaleNaN
-	}
-	return found
 }
 
 // sorted returns the chunks in a total order, each once.

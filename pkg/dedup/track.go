@@ -24,10 +24,12 @@ type track struct {
 	stale bool    // whether there are stale markers
 	brief int64   // no median of neighbouring distances is shorter
 	long  []int   // where distances begin that could be holes by the replica's own rhythm
-	known [32]struct {
-		at     int // position in times, plus one
-		median int64
-	}
+}
+
+// medians are of the distances around some samples. What was found out is asked for again.
+type medians [32]struct {
+	at     int // position in times, plus one
+	median int64
 }
 
 // newTrack finds what lies in [start, end) from unit lo on. It is empty when the two units are equal.
@@ -107,10 +109,9 @@ func (k *track) ends() (first, last int64) {
 	return first, last
 }
 
-// beginning are the times of its first few samples, stale markers included.
-func (k *track) beginning() (times []int64, err error) {
+// beginning appends the times of its first few samples, stale markers included.
+func (k *track) beginning(times []int64) (_ []int64, err error) {
 	const enough = minDeltas + 1
-	times = make([]int64, 0, enough)
 	for u := k.lo; u < k.hi && len(times) < enough; u++ {
 		unit, row := &k.r.units[u], k.span(u)
 		if unit.at == unread { // and wholly in the cell
@@ -170,7 +171,11 @@ func (k *track) load() error {
 		}
 	}
 	k.scrapes()
+	clear(k.r.medians[:])
 	var longest int64
+	if k.brief, longest = k.bounds(); !tooFar(longest, k.brief) {
+		return nil
+	}
 	if k.brief, longest = spread(k.times); !tooFar(longest, k.brief) {
 		return nil
 	}
@@ -182,13 +187,30 @@ func (k *track) load() error {
 	return nil
 }
 
+// bounds returns what spread does, or less and more: what is known from the units.
+func (k *track) bounds() (brief, longest int64) {
+	if k.stale || len(k.times) < 2 {
+		return spread(k.times)
+	}
+	brief = math.MaxInt64
+	for u := k.lo; u < k.hi; u++ {
+		unit := &k.r.units[u]
+		brief, longest = min(brief, unit.shortest), max(longest, unit.longest)
+		if u > k.lo {
+			d := unit.minTime - k.r.units[u-1].maxTime
+			brief, longest = min(brief, d), max(longest, d)
+		}
+	}
+	return brief, longest
+}
+
 // scrapes collects the times. Where nothing has to be left out they are those that were decoded.
 func (k *track) scrapes() {
 	s, joined, n := &k.r.s, true, 0
 	for u := k.lo; u < k.hi; u++ {
 		unit, span := &k.r.units[u], k.span(u)
 		joined = joined && (u == k.lo || unit.at == k.r.units[u-1].at+k.r.units[u-1].n)
-		k.stale = k.stale || k.r.anyStale(unit.at+span.from, unit.at+span.to)
+		k.stale = k.stale || unit.stale && k.r.anyStale(unit.at+span.from, unit.at+span.to)
 		n += span.to - span.from
 	}
 	if joined && !k.stale {
@@ -218,7 +240,7 @@ func (k *track) around(t int64) int64 {
 	}
 	n := len(k.times) - 1
 	i = min(max(i, 0), n-1)
-	known := &k.known[i%len(k.known)]
+	known := &k.r.medians[i%len(k.r.medians)]
 	if known.at == i+1 {
 		return known.median
 	}

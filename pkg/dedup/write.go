@@ -51,7 +51,9 @@ func (w *writer) add(r run) error {
 			}
 		}
 		to := min(r.to, position(rep, u, saturate(cellStart(t), Cell)))
-		w.open.Append(&rep.s, u.at+from, u.at+to)
+		if err := rep.copyTo(&w.open, u, from, to); err != nil {
+			return err
+		}
 		from = to
 	}
 	return nil
