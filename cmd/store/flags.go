@@ -94,9 +94,9 @@ func (o *options) bindLimits(f *daemon.Flags) (finish func()) {
 	}
 	downloaded := size(f, "store.grpc.downloaded-bytes-limit", "Bytes of chunks that one request may read; 0 for no limit.", 0)
 	request := size(f, "store.request-bytes", "Memory that one Series request may hold.", o.store.RequestBytes)
-	cache := size(f, "store.cache-bytes", "Memory for chunks that were read; 0 for none.", o.store.Cache.MaxBytes)
+	cache := size(f, "store.cache-bytes", "Memory for chunks that were read; 0 for none.", o.store.Cache.MemoryBytes)
 	return func() {
-		limits.DownloadedBytes, o.store.RequestBytes, o.store.Cache.MaxBytes = downloaded(), request(), cache()
+		limits.DownloadedBytes, o.store.RequestBytes, o.store.Cache.MemoryBytes = downloaded(), request(), cache()
 	}
 }
 

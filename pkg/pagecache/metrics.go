@@ -6,20 +6,65 @@ import (
 )
 
 type metrics struct {
-	hits     prometheus.Counter
-	misses   prometheus.Counter
-	fetched  prometheus.Counter
-	requests prometheus.Counter
-	bytes    prometheus.Gauge
+	needed  prometheus.Counter
+	memory  prometheus.Counter
+	disk    prometheus.Counter
+	shared  prometheus.Counter
+	fetched prometheus.Counter
+
+	requests  prometheus.Counter
+	retries   prometheus.Counter
+	throttled prometheus.Counter
+	hedges    prometheus.Counter
+	hedgesWon prometheus.Counter
+
+	concurrency prometheus.Gauge
+	firstByte   prometheus.Gauge
+	bandwidth   prometheus.Gauge
+	memoryBytes prometheus.Gauge
+	memoryPages prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "varve_pagecache_" + name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return f.NewGauge(prometheus.GaugeOpts{Name: "varve_pagecache_" + name, Help: help})
+	}
+	served := f.NewCounterVec(prometheus.CounterOpts{
+		Name: "varve_pagecache_served_bytes_total",
+		Help: "Bytes that were wanted and not asked of the bucket, by where they were: memory, disk, or under way for another reader (shared).",
+	}, []string{"from"})
 	return &metrics{
-		hits:     f.NewCounter(prometheus.CounterOpts{Name: "varve_pagecache_hits_total", Help: "Pages found in memory or already on their way."}),
-		misses:   f.NewCounter(prometheus.CounterOpts{Name: "varve_pagecache_misses_total", Help: "Pages read from the bucket."}),
-		fetched:  f.NewCounter(prometheus.CounterOpts{Name: "varve_pagecache_fetched_bytes_total", Help: "Bytes read from the bucket."}),
-		requests: f.NewCounter(prometheus.CounterOpts{Name: "varve_pagecache_requests_total", Help: "Range requests to the bucket."}),
-		bytes:    f.NewGauge(prometheus.GaugeOpts{Name: "varve_pagecache_bytes", Help: "Bytes of pages in memory."}),
+		needed:  counter("needed_bytes_total", "Bytes that were wanted."),
+		memory:  served.WithLabelValues("memory"),
+		disk:    served.WithLabelValues("disk"),
+		shared:  served.WithLabelValues("shared"),
+		fetched: counter("fetched_bytes_total", "Bytes that came from the bucket."),
+
+		requests:  counter("requests_total", "Range requests to the bucket, repeated and hedged ones included."),
+		retries:   counter("retries_total", "Requests repeated after an error that passes."),
+		throttled: counter("throttled_total", "Requests that the bucket refused because of their rate."),
+		hedges:    counter("hedges_total", "Second requests for what is late."),
+		hedgesWon: counter("hedges_won_total", "Second requests that were answered first."),
+
+		concurrency: gauge("concurrency_limit", "Requests in flight that are allowed now; throttling lowers it."),
+		firstByte:   gauge("first_byte_seconds", "Time to the first byte of a request, moving average."),
+		bandwidth:   gauge("bandwidth_bytes_per_second", "Bandwidth of one connection after its first byte, moving average."),
+		memoryBytes: gauge("memory_bytes", "Memory of cached pages, bookkeeping included."),
+		memoryPages: gauge("memory_pages", "Pages in memory."),
+	}
+}
+
+// hit books n bytes that were in memory.
+func (m *metrics) hit(u *Usage, n int64) {
+	m.needed.Add(float64(n))
+	m.memory.Add(float64(n))
+	if u != nil {
+		u.Ranges.Add(1)
+		u.Needed.Add(n)
+		u.FromMemory.Add(n)
 	}
 }

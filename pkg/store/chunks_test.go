@@ -98,7 +98,7 @@ func TestChunksAreTheBytesThatWereWritten(t *testing.T) {
 		t.Fatalf("objects are %v, want several segments", e.Objects)
 	}
 	for name, change := range map[string]func(*Options){
-		"without a cache":       func(o *Options) { o.Cache.MaxBytes = 0 },
+		"without a cache":       func(o *Options) { o.Cache.MemoryBytes = 0 },
 		"with a cache":          nil,
 		"with the least memory": func(o *Options) { o.RequestBytes = minRequestBytes },
 	} {

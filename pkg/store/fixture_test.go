@@ -95,7 +95,7 @@ func TestGatewayIsAStore(t *testing.T) {
 		storeapitest.Run(t, func(t *testing.T, f storeapitest.Fixture) storeapi.Store {
 			t.Helper()
 			bkt := bucket.NewMemory()
-			return open(t, bkt, func(o *Options) { o.RequestBytes, o.Cache.MaxBytes = minRequestBytes, 0 }, cut(t, bkt, f, hour/2)...)
+			return open(t, bkt, func(o *Options) { o.RequestBytes, o.Cache.MemoryBytes = minRequestBytes, 0 }, cut(t, bkt, f, hour/2)...)
 		})
 	})
 	t.Run("over two replicas", func(t *testing.T) {

@@ -52,7 +52,7 @@ func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Register
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	cache, err := pagecache.New(bkt, o.Cache, reg)
+	cache, err := pagecache.New(bkt, o.Cache, log, reg)
 	if err != nil {
 		return nil, err
 	}
@@ -186,12 +186,12 @@ func (g *Gateway) Close() error {
 	g.set = nil
 	g.mu.Unlock()
 	g.running.Wait()
+	errs := []error{g.cache.Close()}
 	if set == nil {
-		return nil
+		return errors.Join(errs...)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var errs []error
 	for _, b := range set.blocks {
 		errs = append(errs, g.retire(b))
 	}

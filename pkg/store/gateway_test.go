@@ -216,7 +216,7 @@ func TestABlockThatVanishesIsReplacedByWhatItBecame(t *testing.T) {
 	for name, taken := range map[string]int{"before the first series": 0, "in the middle": 70} {
 		t.Run(name, func(t *testing.T) {
 			vanishing := &vanishingBucket{Reader: bkt, prefix: first.Meta.ULID.String(), open: make(chan struct{})}
-			g := open(t, vanishing, func(o *Options) { o.RequestBytes, o.Cache.MaxBytes = minRequestBytes, 0 }, first, second)
+			g := open(t, vanishing, func(o *Options) { o.RequestBytes, o.Cache.MemoryBytes = minRequestBytes, 0 }, first, second)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			req := selectUp(0, 2*end)

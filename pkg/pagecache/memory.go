@@ -1,0 +1,221 @@
+package pagecache
+
+import (
+	"sync"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+const (
+	// pageOverhead and extentOverhead are what bookkeeping costs, so that the limit
+	// bounds memory and not only bytes of objects.
+	pageOverhead   = 256
+	extentOverhead = 40
+	// shardBytes is the least that a shard of the memory tier holds, and maxShards
+	// how many there are at most: enough that cores do not wait for each other.
+	shardBytes = 4 << 20
+	maxShards  = 32
+)
+
+// memory keeps pages under a byte limit, and knows which of their missing bytes
+// are on their way. Its shards share nothing.
+type memory struct{ shards []*shard }
+
+func newMemory(limit int64, m *metrics) *memory {
+	n := 1
+	for n < maxShards && limit/int64(2*n) >= shardBytes {
+		n *= 2
+	}
+	mem := &memory{}
+	for range n {
+		mem.shards = append(mem.shards, &shard{
+			limit:   limit / int64(n),
+			pages:   map[pageKey]*page{},
+			coming:  map[pageKey][]*piece{},
+			metrics: m,
+		})
+	}
+	return mem
+}
+
+// hash spreads pages over shards and stands for them where a key would be too much.
+func (k pageKey) hash() uint64 {
+	h := xxhash.Sum64String(k.object.Name) ^ uint64(k.n)*0x9e3779b97f4a7c15
+	return h ^ h>>29
+}
+
+func (m *memory) shard(k pageKey) *shard {
+	return m.shards[k.hash()&uint64(len(m.shards)-1)]
+}
+
+// shard is a part of the memory tier. New pages go to the small queue, which has
+// a tenth of the room; those that are used again while they are there go on to the
+// main queue, the others leave, and only their hashes are remembered for a while:
+// who returns within that time goes to the main queue at once. So a scan passes
+// through the small queue and leaves the main one alone (S3-FIFO).
+type shard struct {
+	limit   int64
+	metrics *metrics
+
+	mu          sync.Mutex
+	pages       map[pageKey]*page
+	small, main queue
+	ghosts      ghosts
+	coming      map[pageKey][]*piece // sorted, disjoint
+}
+
+// page is what memory holds of a window of an object.
+type page struct {
+	key        pageKey
+	extents    extents
+	cost       int64
+	uses       uint8 // since it came, at most maxUses
+	in         *queue
+	prev, next *page
+}
+
+const maxUses = 3
+
+// get returns the bytes [off, end) of a page if they are there in one piece.
+func (s *shard) get(k pageKey, off, end int64) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pages[k]
+	if p == nil {
+		return nil
+	}
+	e, ok := p.extents.covering(off, end)
+	if !ok {
+		return nil
+	}
+	p.use()
+	return e.slice(off, end)
+}
+
+func (p *page) use() { p.uses = min(p.uses+1, maxUses) }
+
+// keep adds extents to a page and makes room for them. The caller holds mu.
+func (s *shard) keep(k pageKey, more []extent) {
+	p := s.pages[k]
+	if p == nil {
+		if s.limit <= pageOverhead {
+			return
+		}
+		p = &page{key: k}
+		s.pages[k] = p
+		if s.ghosts.remove(k.hash()) {
+			s.main.push(p)
+		} else {
+			s.small.push(p)
+		}
+		s.metrics.memoryPages.Inc()
+	}
+	p.extents = p.extents.with(more)
+	s.charge(p, pageOverhead+int64(len(p.extents))*extentOverhead+p.extents.size())
+	for s.small.cost+s.main.cost > s.limit {
+		s.evict()
+	}
+}
+
+// charge sets what a page costs.
+func (s *shard) charge(p *page, cost int64) {
+	p.in.cost += cost - p.cost
+	s.metrics.memoryBytes.Add(float64(cost - p.cost))
+	p.cost = cost
+}
+
+// evict makes room by one page, or moves one on. The caller holds mu.
+func (s *shard) evict() {
+	if p := s.small.oldest; p != nil && (s.small.cost > s.limit/10 || s.main.oldest == nil) {
+		if p.uses == 0 {
+			s.drop(p)
+			s.ghosts.add(p.key.hash(), len(s.pages))
+			return
+		}
+		s.small.remove(p)
+		p.uses = 0
+		s.main.push(p)
+		return
+	}
+	p := s.main.oldest
+	if p.uses == 0 {
+		s.drop(p)
+		return
+	}
+	s.main.remove(p)
+	p.uses--
+	s.main.push(p)
+}
+
+// drop removes a page. The caller holds mu.
+func (s *shard) drop(p *page) {
+	p.in.remove(p)
+	delete(s.pages, p.key)
+	s.metrics.memoryBytes.Sub(float64(p.cost))
+	s.metrics.memoryPages.Dec()
+}
+
+// queue is first in, first out.
+type queue struct {
+	oldest, newest *page
+	cost           int64
+}
+
+func (q *queue) push(p *page) {
+	p.in, p.prev, p.next = q, q.newest, nil
+	if q.newest != nil {
+		q.newest.next = p
+	} else {
+		q.oldest = p
+	}
+	q.newest = p
+	q.cost += p.cost
+}
+
+func (q *queue) remove(p *page) {
+	if p.prev != nil {
+		p.prev.next = p.next
+	} else {
+		q.oldest = p.next
+	}
+	if p.next != nil {
+		p.next.prev = p.prev
+	} else {
+		q.newest = p.prev
+	}
+	q.cost -= p.cost
+}
+
+// ghosts are the hashes of pages that left, the oldest first.
+type ghosts struct {
+	order []uint64
+	known map[uint64]bool
+}
+
+// minGhosts are remembered however few pages there are.
+const minGhosts = 128
+
+// add remembers a hash, and about as many others as there are pages.
+func (g *ghosts) add(h uint64, pages int) {
+	if g.known == nil {
+		g.known = map[uint64]bool{}
+	}
+	if !g.known[h] {
+		g.known[h] = true
+		g.order = append(g.order, h)
+	}
+	for len(g.order) > max(pages, minGhosts) {
+		delete(g.known, g.order[0])
+		g.order = g.order[1:]
+	}
+}
+
+// remove forgets a hash and reports whether it was known. Its place in the order
+// stays until its time comes.
+func (g *ghosts) remove(h uint64) bool {
+	if !g.known[h] {
+		return false
+	}
+	delete(g.known, h)
+	return true
+}

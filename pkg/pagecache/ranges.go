@@ -1,0 +1,223 @@
+package pagecache
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Range is a run of bytes that is wanted.
+type Range struct {
+	Object   Object
+	Off, Len int64
+	// Bytes is set by ReadRanges. It must not be written to, and is valid until the
+	// lease is released.
+	Bytes []byte
+}
+
+// ReadRanges reads ranges of one or several objects, in any order, and sets their
+// Bytes. What is missing is fetched with few requests side by side. The bytes lie
+// where they arrived or where they are cached; the lease, which may be nil, holds the
+// buffers of the first kind. After an error no Bytes are valid.
+//
+// The memory in flight is that of the ranges and the gaps between them; who reads
+// much does so in several calls.
+func (c *Cache) ReadRanges(ctx context.Context, ranges []Range) (*Lease, error) {
+	for _, r := range ranges {
+		if err := checkRange(r.Object, r.Off, r.Len); err != nil {
+			return nil, err
+		}
+	}
+	b := &batch{c: c, usage: usageOf(ctx)}
+	if b.usage == nil {
+		b.usage = new(Usage)
+	}
+	defer b.account(ranges)
+	for i := range ranges {
+		if !c.hit(b, &ranges[i]) {
+			b.wants = append(b.wants, want{Range: &ranges[i]})
+		}
+	}
+	if len(b.wants) == 0 {
+		return nil, nil //nolint:nilnil // a nil lease is a lease of nothing
+	}
+	start := time.Now()
+	defer func() { b.usage.Waited.Add(int64(time.Since(start))) }()
+	if err := b.read(ctx); err != nil {
+		b.lease.Release()
+		r := b.wants[0]
+		if len(ranges) > 1 {
+			return nil, fmt.Errorf("read %d ranges, of %s and others: %w", len(ranges), r.Object.Name, err)
+		}
+		return nil, fmt.Errorf("read %d bytes at %d of %s: %w", r.Len, r.Off, r.Object.Name, err)
+	}
+	return b.lease, nil
+}
+
+// hit sets the bytes of a range that memory has in one piece.
+func (c *Cache) hit(b *batch, r *Range) bool {
+	if r.Len == 0 {
+		r.Bytes = []byte{}
+		return true
+	}
+	k := pageKey{r.Object, r.Off / pageSize}
+	if (r.Off+r.Len-1)/pageSize != k.n {
+		return false
+	}
+	r.Bytes = c.memory.shard(k).get(k, r.Off, r.Off+r.Len)
+	if r.Bytes == nil {
+		return false
+	}
+	b.fromMemory += r.Len
+	return true
+}
+
+// batch is one call of ReadRanges that memory alone cannot answer.
+type batch struct {
+	c     *Cache
+	usage *Usage
+	wants []want
+	own   []*piece // that nobody else brings
+	lease *Lease
+
+	fromMemory, shared int64
+}
+
+// want is a range and where its bytes come from, in order.
+type want struct {
+	*Range
+	sources []source
+}
+
+// read answers the wants. What others were to bring and did not is looked for again.
+func (b *batch) read(ctx context.Context) error {
+	for wants := b.wants; len(wants) > 0; {
+		for i := range wants {
+			b.look(&wants[i])
+		}
+		parts, err := b.bring(ctx)
+		if err != nil {
+			return err
+		}
+		var again []want
+		for i := range wants {
+			ok, err := b.wait(ctx, wants[i].sources)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				again = append(again, want{Range: wants[i].Range})
+				wants[i].sources = nil
+			}
+		}
+		b.assemble(wants, parts)
+		wants = again
+	}
+	return nil
+}
+
+// look finds where the bytes of a want come from.
+func (b *batch) look(w *want) {
+	for off, end := w.Off, w.Off+w.Len; off < end; {
+		k := pageKey{w.Object, off / pageSize}
+		to := min((k.n+1)*pageSize, end)
+		w.sources = b.c.memory.shard(k).find(w.sources, b, k, off, to)
+		off = to
+	}
+}
+
+// bring reads the pieces of the batch.
+func (b *batch) bring(ctx context.Context) ([]*part, error) {
+	own := b.own
+	b.own = nil
+	if len(own) == 0 {
+		return nil, nil
+	}
+	parts := plan(own, b.c.fetcher.price())
+	err := b.c.fetcher.fetch(ctx, b.usage, parts, b.c.settle)
+	return parts, err
+}
+
+// settle ends the pieces of a part, page by page.
+func (c *Cache) settle(p *part, err error) {
+	for from := 0; from < len(p.pieces); {
+		k := p.pieces[from].key
+		to := from + 1
+		for to < len(p.pieces) && p.pieces[to].key == k {
+			to++
+		}
+		c.memory.shard(k).settle(k, p.pieces[from:to], err)
+		from = to
+	}
+}
+
+// assemble sets the bytes of the wants: where they arrived or are kept if they lie
+// there in one piece, else in a buffer of their own.
+func (b *batch) assemble(wants []want, parts []*part) {
+	var copied int64
+	for i := range wants {
+		if w := &wants[i]; len(w.sources) > 0 && !w.lend(b) {
+			copied += w.Len
+		}
+	}
+	if copied > 0 {
+		room := b.c.buffers.get(copied)
+		b.lease = b.lease.hold(&b.c.buffers, room)
+		for i := range wants {
+			if w := &wants[i]; len(w.sources) > 0 && w.Bytes == nil {
+				w.Bytes, room = room[:w.Len:w.Len], room[w.Len:]
+				for _, s := range w.sources {
+					copy(w.Bytes[s.off-w.Off:], s.bytes(b))
+				}
+			}
+		}
+	}
+	for _, p := range parts {
+		if p.lent {
+			b.lease = b.lease.hold(&b.c.buffers, p.data)
+		} else {
+			b.c.buffers.put(p.data)
+		}
+	}
+}
+
+// lend sets the bytes of a want to where they lie, if that is one piece. The buffer
+// of a part is lent only if at least half of it is wanted: a small want must not
+// keep a large buffer.
+func (w *want) lend(b *batch) bool {
+	w.Bytes = nil
+	first := w.sources[0]
+	if first.piece == nil || first.piece.owner != b {
+		if len(w.sources) == 1 {
+			w.Bytes = first.bytes(b)
+		}
+		return len(w.sources) == 1
+	}
+	p := first.piece.part
+	if 2*p.wanted < p.end-p.off {
+		return false
+	}
+	for _, s := range w.sources {
+		if s.piece == nil || s.piece.owner != b || s.piece.part != p {
+			return false
+		}
+	}
+	p.lent = true
+	w.Bytes = p.data[w.Off-p.off : w.Off-p.off+w.Len : w.Off-p.off+w.Len]
+	return true
+}
+
+// account books the call.
+func (b *batch) account(ranges []Range) {
+	var needed int64
+	for _, r := range ranges {
+		needed += r.Len
+	}
+	b.usage.Ranges.Add(int64(len(ranges)))
+	b.usage.Needed.Add(needed)
+	b.usage.FromMemory.Add(b.fromMemory)
+	b.usage.Shared.Add(b.shared)
+	b.c.metrics.needed.Add(float64(needed))
+	b.c.metrics.memory.Add(float64(b.fromMemory))
+	b.c.metrics.shared.Add(float64(b.shared))
+}
