@@ -52,6 +52,15 @@ func (w bitWriter) put(buf []byte, v uint64, n uint) bitWriter {
 	return w
 }
 
+// putZero writes a zero bit. What follows the open bits is zero already, eight bytes far.
+func (w bitWriter) putZero(buf []byte) bitWriter {
+	if w.pos++; w.pos%8 == 0 {
+		w.open = 0
+		binary.BigEndian.PutUint64(buf[w.pos/8:], 0)
+	}
+	return w
+}
+
 // putLong is put for fields of up to 64 bits.
 func (w bitWriter) putLong(buf []byte, v uint64, n uint) bitWriter {
 	if n > putBits {
@@ -61,13 +70,33 @@ func (w bitWriter) putLong(buf []byte, v uint64, n uint) bitWriter {
 	return w.put(buf, v, n)
 }
 
-// openWindow writes an n-bit prefix and a change in the window that fits it best.
-func (w bitWriter) openWindow(buf []byte, prefix uint64, n uint, change uint64) (bitWriter, window) {
+// field is the n low bits of v, which has no others.
+type field struct {
+	v uint64
+	n uint
+}
+
+// then is f with a field of n bits behind it.
+func (f field) then(v uint64, n uint) field { return field{f.v<<(n&63) | v, f.n + n} }
+
+// putBehind writes a head of up to 40 bits and a field of up to 64 behind it.
+func (w bitWriter) putBehind(buf []byte, head field, v uint64, n uint) bitWriter {
+	if head.n+n <= putBits {
+		return w.put(buf, head.v<<n|v, head.n+n)
+	}
+	return w.put(buf, head.v, head.n).putLong(buf, v, n)
+}
+
+// openWindow writes, behind a head of up to 28 bits, a change in the window that fits it best.
+func (w bitWriter) openWindow(buf []byte, head field, change uint64) (bitWriter, window) {
 	leading := uint(min(bits.LeadingZeros64(change), 31)) // five bits hold no more
 	size := 64 - leading - uint(bits.TrailingZeros64(change))
 	in := newWindow(leading, size)
-	w = w.put(buf, prefix<<11|uint64(leading)<<6|uint64(size%64), n+11)
-	return w.putLong(buf, in.out(change), size), in
+	head = head.then(uint64(leading)<<6|uint64(size%64), 11)
+	if head.n+size <= putBits {
+		return w.put(buf, head.v<<size|in.out(change), head.n+size), in
+	}
+	return w.put(buf, head.v, head.n).putLong(buf, in.out(change), size), in
 }
 
 // varbitOnes says for each length of a number, in bits, with how many ones its

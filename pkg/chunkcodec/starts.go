@@ -71,3 +71,17 @@ func (s *starts) read(r bitReader, i int, before int64) bitReader {
 
 // distance is what is written of the start of sample i, which follows one at time before.
 func (s starts) distance(i int, before int64) int64 { return before - s.at(i) }
+
+// startField is the field of a step of the distance where it is the time
+// between two scrapes, from a quarter of a second to two minutes: where a start stays,
+// each step is. Processors guess that it is, which a look into a table would keep them from.
+func startField(step int64) field {
+	switch v := uint64(step); {
+	case v+1<<8-1 < 1<<9:
+	case v+1<<11-1 < 1<<12:
+		return field{0b11110<<12 | v&(1<<12-1), 17}
+	case v+1<<17-1 < 1<<18:
+		return field{0b111110<<18 | v&(1<<18-1), 24}
+	}
+	return field{}
+}

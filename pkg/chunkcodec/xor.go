@@ -173,7 +173,7 @@ func appendXOR(dst []byte, ts []int64, vs []float64) []byte {
 		case change == 0:
 			w = w.put(buf, 0, 1)
 		case !in.holds(change):
-			w, in = w.openWindow(buf, 0b11, prefix+2, change)
+			w, in = w.openWindow(buf, field{0b11, prefix + 2}, change)
 		case in.size <= putBits-3:
 			w = w.put(buf, 0b10<<in.size|in.out(change), prefix+2+in.size)
 		default:
@@ -219,5 +219,5 @@ func (w bitWriter) putXORChange(buf []byte, in window, change uint64) (bitWriter
 	case in.holds(change):
 		return w.put(buf, 0b10, 2).putLong(buf, in.out(change), in.size), in
 	}
-	return w.openWindow(buf, 0b11, 2, change)
+	return w.openWindow(buf, field{0b11, 2}, change)
 }

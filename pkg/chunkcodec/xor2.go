@@ -191,16 +191,15 @@ func appendXOR2(dst []byte, ts []int64, vs []float64, st []int64) []byte {
 func (w bitWriter) appendXOR2Steps(dst []byte, ts []int64, vs []float64, s starts) []byte {
 	buf := w.room(dst[:cap(dst)])
 	vs = vs[:len(ts)]
-	t, v, delta := ts[0], math.Float64bits(vs[0]), ts[1]-ts[0]
+	v, delta := math.Float64bits(vs[0]), ts[1]-ts[0]
 	if v == value.StaleNaN {
 		v = 0
 	}
-	w, in := w.putXOR2Change(buf, window{}, math.Float64bits(vs[1]), v)
+	w, in := w.putXOR2Change(buf, field{}, window{}, math.Float64bits(vs[1]), v)
 	if s.from == 1 {
-		s.last = s.distance(1, t)
+		s.last = s.distance(1, ts[0])
 		w = w.putVarint(buf, s.last)
 	}
-	t = ts[1]
 	if now := math.Float64bits(vs[1]); now != value.StaleNaN {
 		v = now
 	}
@@ -208,67 +207,62 @@ func (w bitWriter) appendXOR2Steps(dst []byte, ts []int64, vs []float64, s start
 		buf = w.room(buf)
 		now := math.Float64bits(vs[i])
 		change := now ^ v
-		if step := ts[i] - t - delta; step != 0 {
-			if -1<<12 <= step && step < 1<<12 { // a scrape that was a little late, or early
-				w = w.put(buf, 0b110<<13|uint64(step)&(1<<13-1), 16)
-			} else {
-				w = w.putXOR2Step(buf, step)
+		if step := ts[i] - ts[i-1] - delta; step != 0 {
+			late := field{0b110<<13 | uint64(step)&(1<<13-1), 16}
+			if step < -1<<12 || 1<<12 <= step {
+				w, late = w.putXOR2Step(buf, step)
 			}
-			w, in = w.putXOR2Change(buf, in, now, v)
+			w, in = w.putXOR2Change(buf, late, in, now, v)
 			delta += step
 			if now == value.StaleNaN {
 				now = v
 			}
 		} else if change == 0 {
-			run := 1
-			if i < s.from {
-				run = steady(ts[i-1:min(s.from, i+putBits, len(ts))], vs[i-1:])
-			}
-			w = w.put(buf, 0, uint(run))
-			i += run - 1
+			w = w.putZero(buf)
 		} else if now == value.StaleNaN {
 			w = w.put(buf, 0b11111, 5)
 			now = v
 		} else if !in.holds(change) {
-			w, in = w.openWindow(buf, 0b101, 3, change)
+			w, in = w.openWindow(buf, field{0b101, 3}, change)
 		} else if in.size <= putBits-3 {
 			w = w.put(buf, 0b100<<in.size|in.out(change), 3+in.size)
 		} else {
 			w = w.put(buf, 0b100, 3).putLong(buf, in.out(change), in.size)
 		}
 		if i >= s.from {
-			distance := s.distance(i, t)
+			distance := s.distance(i, ts[i-1])
 			step := distance - s.last
 			s.last = distance
-			if uint64(step+2047) < 4096 && uint64(step+255) >= 512 {
-				w = w.put(buf, 0b11110<<12|uint64(step)&(1<<12-1), 17)
+			if f := startField(step); f.n > 0 {
+				w = w.put(buf, f.v, f.n)
 			} else {
 				w = w.putVarint(buf, step)
 			}
 		}
-		t, v = ts[i], now
+		v = now
 	}
 	return w.bytes(buf)
 }
 
-// putXOR2Step writes what bitReader.xor2Step reads, but for the shortest form.
-func (w bitWriter) putXOR2Step(buf []byte, step int64) bitWriter {
+// putXOR2Step writes what bitReader.xor2Step reads, but for the shortest form,
+// or returns a field for it.
+func (w bitWriter) putXOR2Step(buf []byte, step int64) (bitWriter, field) {
 	if -1<<19 <= step && step < 1<<19 {
-		return w.put(buf, 0b1110<<20|uint64(step)&(1<<20-1), 24)
+		return w, field{0b1110<<20 | uint64(step)&(1<<20-1), 24}
 	}
-	return w.put(buf, 0b11110, 5).putLong(buf, uint64(step), 64)
+	return w.put(buf, 0b11110, 5).putLong(buf, uint64(step), 64), field{}
 }
 
-// putXOR2Change writes what bitReader.xor2Change reads.
-func (w bitWriter) putXOR2Change(buf []byte, in window, now, before uint64) (bitWriter, window) {
+// putXOR2Change writes, behind a head, what bitReader.xor2Change reads.
+func (w bitWriter) putXOR2Change(buf []byte, head field, in window, now, before uint64) (bitWriter, window) {
 	change := now ^ before
 	switch {
 	case change == 0:
-		return w.put(buf, 0, 1), in
+		return w.put(buf, head.v<<1, head.n+1), in
 	case now == value.StaleNaN:
-		return w.put(buf, 0b111, 3), in
+		return w.put(buf, head.v<<3|0b111, head.n+3), in
 	case in.holds(change):
-		return w.put(buf, 0b10, 2).putLong(buf, in.out(change), in.size), in
+		return w.putBehind(buf, head.then(0b10, 2), in.out(change), in.size), in
 	}
-	return w.openWindow(buf, 0b110, 3, change)
+	return w.openWindow(buf, head.then(0b110, 3), change)
 }
