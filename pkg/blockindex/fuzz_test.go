@@ -1,42 +1,19 @@
 package blockindex_test
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/varve-io/varve/pkg/blockindex"
 )
-
-// prometheusTestdata is a directory of test data in the Prometheus module.
-func prometheusTestdata(t testing.TB, name string) string {
-	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/prometheus/prometheus").Output()
-	check(t, err)
-	return filepath.Join(strings.TrimSpace(string(out)), "tsdb", "testdata", name)
-}
-
-// memory is a Source.
-type memory []byte
-
-func (m memory) ReadAt(_ context.Context, p []byte, off int64) error {
-	if off < 0 || off+int64(len(p)) > int64(len(m)) {
-		return errors.New("read outside of the index")
-	}
-	copy(p, m[off:])
-	return nil
-}
-func (m memory) Size() int64  { return int64(len(m)) }
-func (m memory) Close() error { return nil }
 
 // FuzzIndex reads an index in which bytes were changed, all checksums set right
 // again, so that what lies behind them is reached too.
@@ -54,14 +31,15 @@ func FuzzIndex(f *testing.F) {
 	for back := uint32(1); back <= 52; back += 4 {
 		f.Add(false, uint32(len(v2))-back, []byte{0x7f, 0xff})
 	}
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, old bool, off uint32, change []byte) {
-		b := memory(append([]byte(nil), v2...))
+		b := append([]byte(nil), v2...)
 		if old {
-			b = memory(append([]byte(nil), v1...))
+			b = append([]byte(nil), v1...)
 		}
 		copy(b[off%uint32(len(b)):], change)
 		repair(b)
-		readAll(t, b)
+		readAll(t, dir, b)
 	})
 }
 
@@ -71,46 +49,126 @@ func FuzzIndexBytes(f *testing.F) {
 	check(f, err)
 	f.Add(v2)
 	f.Add(v2[:len(v2)-1])
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, given []byte) {
 		b := append([]byte(nil), given...)
 		repair(b)
-		readAll(t, b)
+		readAll(t, dir, b)
 	})
 }
 
-func readAll(t *testing.T, b memory) {
+// FuzzDirectory reads with a page directory in which bytes were changed, some with
+// their checksums set right again. What it ends in is an answer or an error.
+func FuzzDirectory(f *testing.F) {
+	all := randomSeries(400, 7)
+	content, err := os.ReadFile(writeIndex(f, all))
+	check(f, err)
+	dir := f.TempDir()
+	_, err = directories(f, dir, 0).Open(f.Context(), "x", &memory{content: content})
+	check(f, err)
+	good, err := os.ReadFile(filepath.Join(dir, "x"))
+	check(f, err)
+	for off := uint32(0); off < uint32(len(good)); off += 97 {
+		f.Add(off, []byte{0xff}, off%2 == 0)
+		f.Add(off, []byte{0xff, 0xff, 0xff, 0x7f}, off%2 == 1)
+	}
+	want := len(matching(all, nil))
+	ends := pageEnds(good)
+	if len(ends) < 5 || ends[len(ends)-1] != len(good) {
+		f.Fatalf("pages end at %v of %d", ends, len(good))
+	}
+	f.Fuzz(func(t *testing.T, off uint32, change []byte, mended bool) {
+		b := append([]byte(nil), good...)
+		off %= uint32(len(b))
+		copy(b[off:], change)
+		if mended {
+			mend(b, ends, int(off))
+		}
+		check(t, os.WriteFile(filepath.Join(dir, "x"), b, 0o600))
+		x, err := directories(t, dir, 0).Open(t.Context(), "x", &memory{content: content})
+		if err != nil {
+			t.Fatalf("open: %v", err)
+		}
+		got, err := readIndex(t, x)
+		if !mended && (err != nil || got != want) {
+			t.Fatalf("%d series (%v), want %d", got, err, want)
+		}
+	})
+}
+
+// pageEnds finds where the pages of a directory, and what stands behind them, end:
+// each in its checksum.
+func pageEnds(b []byte) (ends []int) {
+	sum, table := uint32(0), crc32.MakeTable(crc32.Castagnoli)
+	for end := 0; end+4 <= len(b); end++ {
+		if begin := append([]int{0}, ends...)[len(ends)]; end > begin && sum == binary.BigEndian.Uint32(b[end:]) {
+			ends = append(ends, end+4)
+			sum, end = 0, end+3
+			continue
+		}
+		sum = crc32.Update(sum, table, b[end:end+1])
+	}
+	return ends
+}
+
+// mend sets the checksum of the page with off right.
+func mend(b []byte, ends []int, off int) {
+	i, _ := slices.BinarySearch(ends, off+1)
+	begin := 0
+	if i > 0 {
+		begin = ends[i-1]
+	}
+	binary.BigEndian.PutUint32(b[ends[i]-4:], crc32.Checksum(b[begin:ends[i]-4], crc32.MakeTable(crc32.Castagnoli)))
+}
+
+func readAll(t *testing.T, dir string, b []byte) {
 	t.Helper()
-	x, err := blockindex.Open(t.Context(), b)
+	if err := os.Remove(filepath.Join(dir, "x")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	x, err := directories(t, dir, 1<<20).Open(t.Context(), "x", &memory{content: b})
 	if err != nil {
 		mustBeCorrupt(t, err)
 		return
 	}
-	for _, name := range x.LabelNames() {
-		_, err := x.LabelValues(t.Context(), name, 0)
-		mustBeCorrupt(t, err)
-		for _, m := range []*labels.Matcher{
-			labels.MustNewMatcher(labels.MatchEqual, name, "value-7"),
-			labels.MustNewMatcher(labels.MatchRegexp, name, "value-1.*|1"),
-		} {
-			_, err := x.Select(t.Context(), m)
-			mustBeCorrupt(t, err)
-		}
-	}
-	refs, err := x.Select(t.Context())
+	_, err = readIndex(t, x)
 	mustBeCorrupt(t, err)
-	reader := x.SeriesReader()
-	var e blockindex.Entry
-	for _, ref := range refs {
-		_, err := reader.Read(t.Context(), ref, math.MinInt64, math.MaxInt64, &e)
-		mustBeCorrupt(t, err)
-	}
 }
 
-func mustBeCorrupt(t *testing.T, err error) {
+// readIndex reads all there is and returns the number of series.
+func readIndex(t *testing.T, x *blockindex.Index) (series int, err error) {
 	t.Helper()
-	if err != nil && !errors.Is(err, blockindex.ErrCorrupt) {
-		t.Fatalf("error is %v, want one that is %v", err, blockindex.ErrCorrupt)
+	names, err := x.LabelNames(t.Context())
+	errs := []error{err}
+	for _, name := range names {
+		_, err := x.LabelValues(t.Context(), name, 0)
+		errs = append(errs, err)
+		for _, m := range []*labels.Matcher{
+			matcher(labels.MatchEqual, name, "value-7"),
+			matcher(labels.MatchRegexp, name, "value-1.*|1"),
+			matcher(labels.MatchNotEqual, name, ""),
+		} {
+			_, err := x.Select(t.Context(), m)
+			errs = append(errs, err)
+			_, err = x.LabelNames(t.Context(), m)
+			errs = append(errs, err)
+			_, err = x.LabelValues(t.Context(), "few", 3, m)
+			errs = append(errs, err)
+		}
 	}
+	s, err := x.Select(t.Context())
+	errs = append(errs, err)
+	r := x.Series(s)
+	var e blockindex.Entry
+	for r.Next(t.Context(), math.MinInt64, math.MaxInt64, &e) {
+		series++
+	}
+	for _, err := range append(errs, r.Err()) {
+		if err != nil {
+			return series, err
+		}
+	}
+	return series, nil
 }
 
 // repair sets the checksums of the table of contents and of the sections right.

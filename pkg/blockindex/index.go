@@ -2,199 +2,179 @@ package blockindex
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"maps"
-	"os"
-	"slices"
+	"path/filepath"
+	"sync/atomic"
 
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/index"
 )
 
-const (
-	headerSize = index.HeaderLen
-	tocSize    = 6*8 + 4
-	// every is how far apart the remembered positions of symbols and label values are.
-	every = 32
-	// seriesAlign is what a reference to a series is multiplied with, since version 2.
-	seriesAlign = 16
-)
+// seriesAlign is what a reference to a series is multiplied with, since version 2.
+const seriesAlign = 16
 
-// Index answers from the index of one block. It is safe for concurrent use.
+// Index answers from the index of one block. It is safe for concurrent use and
+// needs no closing.
 type Index struct {
 	src       Source
-	version   int
-	seriesEnd int64 // where the series section ends
-	symbols   symbols
-	values    map[string][]valueGroup // by label name; "" has the list of all series
+	dirs      *Directories
+	path      string // of the page directory
+	id        uint64 // among those opened
+	dir       directory
+	repairing chan struct{} // holds a token while the directory is made again
+	// typical is with how many bytes a series entry is read when its length is not known.
+	typical atomic.Int64
 }
 
-// OpenFile opens the index file at path and remembers its positions. A file that
-// cannot be an index is ErrCorrupt.
-func OpenFile(ctx context.Context, path string) (*Index, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open index: %w", err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open index: %w", err), f.Close())
-	}
-	x, err := Open(ctx, &file{f: f, size: info.Size()})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open index %s: %w", path, err), f.Close())
-	}
-	return x, nil
-}
-
-// Open reads the tables of an index. The Index owns src unless there is an error.
-func Open(ctx context.Context, src Source) (*Index, error) {
-	x := &Index{src: src, values: map[string][]valueGroup{}}
-	if src.Size() < headerSize+tocSize {
-		return nil, corruptf("%d bytes are too few", src.Size())
-	}
-	var header [headerSize]byte
-	if err := src.ReadAt(ctx, header[:], 0); err != nil {
-		return nil, err
-	}
-	if magic := binary.BigEndian.Uint32(header[:]); magic != index.MagicIndex {
-		return nil, corruptf("it begins with %08x", magic)
-	}
-	switch x.version = int(header[4]); x.version {
-	case index.FormatV1, index.FormatV2, index.FormatV3:
-	default:
-		return nil, corruptf("version %d is unknown", x.version)
-	}
-
-	toc, err := readTOC(ctx, src)
-	if err != nil {
-		return nil, fmt.Errorf("read table of contents: %w", err)
-	}
-	x.seriesEnd = src.Size() - tocSize
-	for _, begin := range []uint64{toc.LabelIndices, toc.LabelIndicesTable, toc.Postings, toc.PostingsTable} {
-		if begin > toc.Series && begin < uint64(x.seriesEnd) {
-			x.seriesEnd = int64(begin)
+// Open returns the index that src holds. Its page directory is kept under name; if
+// there is none, or one that is damaged, it is made from the tail and the symbols
+// of the index. An index that cannot be one is ErrCorrupt.
+func (d *Directories) Open(ctx context.Context, name string, src Source) (*Index, error) {
+	x := &Index{src: src, dirs: d, path: filepath.Join(d.dir, name), repairing: make(chan struct{}, 1)}
+	dir, err := readDirectory(x.path)
+	if err != nil || dir.size != src.Size() {
+		if dir, err = d.build(ctx, src, x.path); err != nil {
+			return nil, fmt.Errorf("make page directory: %w", err)
 		}
 	}
-	if x.symbols, err = readSymbols(ctx, src, toc.Symbols, x.version); err != nil {
-		return nil, fmt.Errorf("read symbols: %w", err)
-	}
-	if err := x.readValues(ctx, toc.PostingsTable); err != nil {
-		return nil, fmt.Errorf("read postings offsets: %w", err)
-	}
+	x.dir = dir
+	d.mu.Lock()
+	d.opened++
+	x.id = d.opened
+	d.mu.Unlock()
+	const least, most = 128, 4096
+	x.typical.Store(min(max(2*x.entryBytes(), least), most))
 	return x, nil
-}
-
-// Close releases the Source. Reads that still run end in an error.
-func (x *Index) Close() error {
-	return x.src.Close()
 }
 
 // Size is the length of the index in bytes.
-func (x *Index) Size() int64 { return x.src.Size() }
+func (x *Index) Size() int64 { return x.dir.size }
 
-// LabelNames returns the sorted names of all labels.
-func (x *Index) LabelNames() []string {
-	names := slices.Sorted(maps.Keys(x.values))
-	if len(names) > 0 && names[0] == "" {
-		names = names[1:]
-	}
-	return names
+// entryBytes is the length of a series entry on average.
+func (x *Index) entryBytes() int64 {
+	return (x.dir.seriesEnd - x.dir.seriesBegin) / max(x.dir.all.count(), 1)
 }
 
-// HasLabel reports whether any series has the label.
-func (x *Index) HasLabel(name string) bool { return name != "" && len(x.values[name]) > 0 }
-
-func readTOC(ctx context.Context, src Source) (toc index.TOC, err error) {
-	var b [tocSize]byte
-	if err := src.ReadAt(ctx, b[:], src.Size()-tocSize); err != nil {
-		return toc, err
+// position is where the entry of a series begins.
+func (x *Index) position(ref storage.SeriesRef) (int64, error) {
+	off := uint64(ref)
+	if x.dir.version != index.FormatV1 && off <= uint64(x.dir.seriesEnd) {
+		off *= seriesAlign
 	}
-	if checksum(b[:tocSize-4]) != binary.BigEndian.Uint32(b[tocSize-4:]) {
-		return toc, corruptf("checksum of the table of contents")
+	if off < uint64(x.dir.seriesBegin) || off >= uint64(x.dir.seriesEnd) {
+		return 0, corruptf("series %d is not among the series entries", ref)
 	}
-	for i, field := range []*uint64{&toc.Symbols, &toc.Series, &toc.LabelIndices, &toc.LabelIndicesTable, &toc.Postings, &toc.PostingsTable} {
-		*field = binary.BigEndian.Uint64(b[i*8:])
-	}
-	return toc, nil
+	return int64(off), nil
 }
 
-// symbols knows where the strings of an index are.
-type symbols struct {
-	version int
-	count   uint64
-	groups  []int64 // where every 32nd symbol begins
-	end     int64
+// maxRef is the largest reference to a series that can be.
+func (x *Index) maxRef() uint32 {
+	end := uint64(x.dir.seriesEnd)
+	if x.dir.version != index.FormatV1 {
+		end /= seriesAlign
+	}
+	return uint32(min(end, 1<<32-1))
 }
 
-func readSymbols(ctx context.Context, src Source, off uint64, version int) (symbols, error) {
-	sect, err := sectionAt(ctx, src, off)
+// label is what the directory says of a label name.
+type label struct {
+	values int64 // how many
+	posts  int64 // bytes of postings of all of them
+	tree   tree  // of the values
+}
+
+func (p *page) label(i int) (label, error) {
+	l := label{
+		values: int64(p.number(i, nameValues)),
+		posts:  int64(p.number(i, namePosts)),
+		tree:   tree{off: p.number(i, nameTreeOff), size: p.number(i, nameTreeSize), level: p.number(i, nameTreeLevel), columns: valueColumns},
+	}
+	if l.tree.level >= maxLevel || l.values < 0 || l.posts < 0 {
+		return l, errDirectory
+	}
+	return l, nil
+}
+
+// label looks a label name up.
+func (x *Index) label(ctx context.Context, name string) (l label, ok bool, err error) {
+	if x.dir.names.size == 0 {
+		return l, false, nil
+	}
+	p, err := x.leaf(ctx, x.dir.names, func(p *page) int { return p.lastKey(name) })
 	if err != nil {
-		return symbols{}, err
+		return l, false, err
 	}
-	s := scan(ctx, src, sect)
-	t := symbols{version: version, count: uint64(s.be32()), end: sect.end}
-	for i := range t.count {
-		if i%every == 0 && s.left() > 0 {
-			t.groups = append(t.groups, s.pos())
+	i := p.firstKey(name)
+	if i == p.len() || p.key(i) != name {
+		return l, false, nil
+	}
+	l, err = p.label(i)
+	return l, err == nil, err
+}
+
+// postings looks one value of a label up.
+func (x *Index) postings(ctx context.Context, l label, value string) (at extent, ok bool, err error) {
+	if l.tree.size == 0 {
+		return at, false, nil
+	}
+	p, err := x.leaf(ctx, l.tree, func(p *page) int { return p.lastKey(value) })
+	if err != nil {
+		return at, false, err
+	}
+	i := p.firstKey(value)
+	if i == p.len() || p.key(i) != value {
+		return at, false, nil
+	}
+	return p.extent(i), true, nil
+}
+
+func (p *page) extent(i int) extent {
+	return extent{int64(p.number(i, valueOff)), int64(p.number(i, valueSize))}
+}
+
+// eachLabel calls fn for the label names in order until it returns false.
+func (x *Index) eachLabel(ctx context.Context, fn func(name string, l label) (bool, error)) error {
+	return x.leaves(ctx, x.dir.names, "", func(p *page) (bool, error) {
+		for i := range p.len() {
+			l, err := p.label(i)
+			if err != nil {
+				return false, err
+			}
+			if more, err := fn(p.key(i), l); err != nil || !more {
+				return false, err
+			}
 		}
-		if s.text(); s.err != nil {
-			break
+		return true, nil
+	})
+}
+
+// eachValue calls fn for the values of a label from one on, in order, until it returns false.
+func (x *Index) eachValue(ctx context.Context, l label, from string, fn func(value string, at extent) (bool, error)) error {
+	return x.leaves(ctx, l.tree, from, func(p *page) (bool, error) {
+		if err := ctx.Err(); err != nil {
+			return false, err
 		}
-	}
-	return t, s.finish()
+		for i := p.firstKey(from); i < p.len(); i++ {
+			if more, err := fn(p.key(i), p.extent(i)); err != nil || !more {
+				return false, err
+			}
+		}
+		return true, nil
+	})
 }
 
-// group returns the number of the group that holds a symbol and its place in it.
-// In version 1 each symbol is named by its position and is a group of its own.
-func (t *symbols) group(ref uint64) (group uint64, place int) {
-	if t.version == index.FormatV1 {
-		return ref, 0
+// symbol returns the string by which series entries mean ref.
+func (x *Index) symbol(ctx context.Context, ref uint64) (string, error) {
+	if x.dir.symbols.size == 0 {
+		return "", corruptf("symbol %d of none", ref)
 	}
-	return ref / every, int(ref % every)
-}
-
-// read returns the strings of a group.
-func (t *symbols) read(ctx context.Context, src Source, group uint64) ([]string, error) {
-	if t.version == index.FormatV1 {
-		return t.readOne(ctx, src, int64(group))
+	p, err := x.leaf(ctx, x.dir.symbols, func(p *page) int { return p.lastNumber(ref) })
+	if err != nil {
+		return "", err
 	}
-	if group >= uint64(len(t.groups)) {
-		return nil, corruptf("symbol group %d of %d", group, len(t.groups))
+	i := p.lastNumber(ref)
+	if i >= p.len() || p.number(i, 0) != ref {
+		return "", corruptf("there is no symbol %d", ref)
 	}
-	end := t.end
-	if group+1 < uint64(len(t.groups)) {
-		end = t.groups[group+1]
-	}
-	return readTexts(ctx, src, section{t.groups[group], end}, int(min(every, t.count-group*every)))
-}
-
-// readOne returns the string at a position.
-func (t *symbols) readOne(ctx context.Context, src Source, begin int64) ([]string, error) {
-	if len(t.groups) == 0 || begin < t.groups[0] || begin >= t.end {
-		return nil, corruptf("symbol at %d", begin)
-	}
-	const enough = 4 << 10 // for nearly all
-	one, err := readTexts(ctx, src, section{begin, min(t.end, begin+enough)}, 1)
-	if errors.Is(err, ErrCorrupt) {
-		return readTexts(ctx, src, section{begin, t.end}, 1)
-	}
-	return one, err
-}
-
-// readTexts reads n strings from the front of s.
-func readTexts(ctx context.Context, src Source, s section, n int) ([]string, error) {
-	b := make([]byte, s.end-s.begin)
-	if err := src.ReadAt(ctx, b, s.begin); err != nil {
-		return nil, err
-	}
-	d, texts := decoder{b: b}, make([]string, n)
-	for i := range texts {
-		texts[i] = string(d.text())
-	}
-	if d.bad {
-		return nil, corruptf("symbols at %d", s.begin)
-	}
-	return texts, nil
+	return p.key(i), nil
 }

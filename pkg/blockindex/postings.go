@@ -1,257 +1,199 @@
 package blockindex
 
 import (
-	"bytes"
+	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"slices"
 	"sort"
-	"strings"
-
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb/encoding"
-	"github.com/prometheus/prometheus/tsdb/index"
 )
 
-// valueGroup is a run of neighbours in the postings offset table: up to 32
-// entries of one label name, beginning with value.
-type valueGroup struct {
-	value      string
-	begin, end int64
+// maxGroup is how many bytes of postings are read at once, unless one list alone has more.
+const maxGroup = 8 << 20
+
+// wanted is a list of postings to read, and what takes its references.
+type wanted struct {
+	extent
+	take func(refs []byte) error
 }
 
-// readValues remembers every 32nd entry of each label name. In version 1 the
-// table is in no order, and each entry is remembered.
-func (x *Index) readValues(ctx context.Context, off uint64) error {
-	sect, err := sectionAt(ctx, x.src, off)
-	if err != nil {
-		return err
-	}
-	var name, value []byte // of the entry before
-	inGroup := 0
-	s := scan(ctx, x.src, sect)
-	for range s.be32() {
-		begin := s.pos()
-		if keys := s.uvarint(); s.err == nil && keys != 2 {
-			return corruptf("postings offset entry at %d has %d keys", begin, keys)
-		}
-		nextName := s.text()
-		sameName := bytes.Equal(name, nextName)
-		name = append(name[:0], nextName...)
-		nextValue := s.text()
-		rises := sameName && bytes.Compare(value, nextValue) < 0
-		value = append(value[:0], nextValue...)
-		if s.uvarint(); s.err != nil {
-			break
-		}
-		groups := x.values[string(name)]
-		if x.version != index.FormatV1 && !rises && len(groups) > 0 {
-			return corruptf("postings offset entry at %d is out of order", begin)
-		}
-		if inGroup++; !sameName || inGroup > every || len(groups) == 0 || x.version == index.FormatV1 {
-			inGroup = 1
-			groups = append(groups, valueGroup{value: string(value), begin: begin})
-			x.values[string(name)] = groups
-		}
-		groups[len(groups)-1].end = s.pos()
-	}
-	if err := s.finish(); err != nil {
-		return err
-	}
-	if x.version == index.FormatV1 {
-		for _, groups := range x.values {
-			slices.SortFunc(groups, func(a, b valueGroup) int { return strings.Compare(a.value, b.value) })
-		}
-	}
-	return nil
-}
-
-// maxListing is how many bytes of the offset table are read at once.
-const maxListing = 256 << 10
-
-// eachValue calls fn for the entries of groups, in order, until it returns false.
-func (x *Index) eachValue(ctx context.Context, groups []valueGroup, fn func(value []byte, postings uint64) (bool, error)) error {
-	for len(groups) > 0 {
-		n := 1
-		for n < len(groups) && groups[n].begin == groups[n-1].end && groups[n].end-groups[0].begin <= maxListing {
+// readLists reads lists of postings in groups, each at once, in the order in which
+// they lie in the index.
+func (x *Index) readLists(ctx context.Context, lists []wanted) error {
+	slices.SortStableFunc(lists, func(a, b wanted) int { return cmp.Compare(a.off, b.off) })
+	for len(lists) > 0 {
+		n, bytes := 0, int64(0)
+		for n < len(lists) && (n == 0 || bytes+lists[n].size <= maxGroup) {
+			l := lists[n]
+			if l.size < listOverhead || l.off < headerSize || l.off > x.dir.size-l.size {
+				return corruptf("postings at %d with %d bytes", l.off, l.size)
+			}
+			bytes += l.size
 			n++
 		}
-		b := make([]byte, groups[n-1].end-groups[0].begin)
-		if err := x.src.ReadAt(ctx, b, groups[0].begin); err != nil {
+		if err := x.readGroup(ctx, lists[:n], make([]byte, bytes)); err != nil {
 			return err
 		}
-		for d := (decoder{b: b}); len(d.b) > 0; {
-			d.uvarint() // number of keys
-			d.text()    // name
-			value, off := d.text(), d.uvarint()
-			if d.bad {
-				return corruptf("postings offsets at %d", groups[0].begin)
-			}
-			if more, err := fn(value, off); err != nil || !more {
-				return err
-			}
-		}
-		groups = groups[n:]
+		lists = lists[n:]
 	}
 	return nil
 }
 
-// LabelValues returns the sorted values of one label, at most limit if that is
-// above zero.
-func (x *Index) LabelValues(ctx context.Context, name string, limit int) ([]string, error) {
-	if name == "" {
-		return nil, nil
-	}
-	var values []string
-	err := x.eachValue(ctx, x.values[name], func(value []byte, _ uint64) (bool, error) {
-		values = append(values, string(value))
-		return limit <= 0 || len(values) < limit, nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list values of label %s: %w", name, err)
-	}
-	return values, nil
-}
-
-// Select returns references to the series that all matchers accept, in the order
-// of their labels.
-func (x *Index) Select(ctx context.Context, matchers ...*labels.Matcher) ([]storage.SeriesRef, error) {
-	var in, out []index.Postings
-	for _, m := range matchers {
-		// A matcher that accepts "" accepts series without the label: it takes away
-		// what it does not accept. Any other keeps only what it accepts.
-		takesAway := m.Matches("")
-		list, err := x.valuesMatching(ctx, m, !takesAway)
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("postings of {%s}: %w", m, err)
-		case takesAway:
-			out = append(out, list)
-		case index.IsEmptyPostingsType(list):
-			return nil, nil
-		default:
-			in = append(in, list)
+// readGroup reads lists into buf, which is as long as all of them.
+func (x *Index) readGroup(ctx context.Context, lists []wanted, buf []byte) error {
+	var ranges []Range
+	at := int64(0)
+	for i, l := range lists {
+		// Lists that touch are one range.
+		if n := len(ranges) - 1; i > 0 && lists[i-1].off+lists[i-1].size == l.off {
+			ranges[n].Into = ranges[n].Into[:int64(len(ranges[n].Into))+l.size]
+		} else {
+			ranges = append(ranges, Range{l.off, buf[at : at+l.size]})
 		}
+		at += l.size
 	}
-	if len(in) == 0 {
-		all, err := x.allSeries(ctx)
+	if err := x.src.Read(ctx, ranges...); err != nil {
+		return fmt.Errorf("read postings: %w", err)
+	}
+	for _, l := range lists {
+		refs, err := postingsOf(buf[:l.size])
 		if err != nil {
-			return nil, fmt.Errorf("postings of all series: %w", err)
+			x.src.Forget(l.off, l.size)
+			return fmt.Errorf("postings at %d: %w", l.off, err)
 		}
-		in = append(in, all)
-	}
-	selected := index.Intersect(in...)
-	for _, list := range out {
-		selected = index.Without(selected, list)
-	}
-
-	var refs []storage.SeriesRef
-	for selected.Next() {
-		ref := selected.At()
-		if len(refs) > 0 && ref <= refs[len(refs)-1] {
-			return nil, corruptf("postings are out of order")
+		if err := l.take(refs); err != nil {
+			return fmt.Errorf("postings at %d: %w", l.off, err)
 		}
-		if refs = append(refs, ref); len(refs)%4096 == 0 && ctx.Err() != nil {
-			break
-		}
+		buf = buf[l.size:]
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("select series: %w", err)
-	}
-	return refs, selected.Err()
+	return nil
 }
 
-// valuesMatching returns the series with a label value that m accepts, or, if
-// accepted is false, one that it does not accept.
-func (x *Index) valuesMatching(ctx context.Context, m *labels.Matcher, accepted bool) (index.Postings, error) {
-	regex := m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp
-	positive := m.Type == labels.MatchEqual || m.Type == labels.MatchRegexp
-	// wanted means: the series wanted are those whose value equals, or is matched by, m.Value.
-	wanted := positive == accepted
-	switch {
-	case regex && m.Value == ".*" && !wanted:
-		return index.EmptyPostings(), nil
-	case !regex && wanted:
-		return x.postings(ctx, m.Name, []string{m.Value})
-	case regex && wanted && len(m.SetMatches()) > 0:
-		return x.postings(ctx, m.Name, m.SetMatches())
+// postingsOf returns the references of a list, four bytes each.
+func postingsOf(b []byte) ([]byte, error) {
+	length := uint64(binary.BigEndian.Uint32(b))
+	if length < 4 || length+8 > uint64(len(b)) {
+		return nil, corruptf("length %d in %d bytes", length, len(b))
 	}
-	return x.postingsWhere(ctx, m.Name, func(value string) bool { return m.Matches(value) == accepted })
+	content, sum := b[4:4+length], b[4+length:]
+	if checksum(content) != binary.BigEndian.Uint32(sum) {
+		return nil, corruptf("checksum")
+	}
+	refs := content[4:]
+	if uint64(binary.BigEndian.Uint32(content))*4 != uint64(len(refs)) {
+		return nil, corruptf("%d references in %d bytes", binary.BigEndian.Uint32(content), len(refs))
+	}
+	return refs, nil
 }
 
-// postings returns the series that have one of the values.
-func (x *Index) postings(ctx context.Context, name string, values []string) (index.Postings, error) {
-	groups := x.values[name]
-	var lists []index.Postings
-	values = slices.Compact(slices.Sorted(slices.Values(values)))
-	for len(values) > 0 && name != "" {
-		// The last group that begins at or before the first value, and the values it may hold.
-		g := sort.Search(len(groups), func(i int) bool { return groups[i].value > values[0] }) - 1
-		n := 1
-		for ; n < len(values) && (g+1 >= len(groups) || values[n] < groups[g+1].value); n++ {
+// refSet is a set of series: few ones sorted, many as bits.
+type refSet struct {
+	most   uint32 // the largest reference that can be
+	lists  int
+	sorted []uint32 // of each list; of all of them after settle
+	bits   []uint64
+}
+
+func (x *Index) newRefSet() *refSet { return &refSet{most: x.maxRef()} }
+
+// add takes a list of postings, which must rise.
+func (s *refSet) add(refs []byte) error {
+	words := int(s.most)/64 + 1
+	if s.bits == nil && 4*len(s.sorted)+len(refs) > 8*words && s.lists > 0 {
+		s.useBits()
+	}
+	s.lists++
+	if s.bits == nil {
+		s.sorted = slices.Grow(s.sorted, len(refs)/4)
+	}
+	last, first := uint32(0), true
+	for ; len(refs) >= 4; refs = refs[4:] {
+		ref := binary.BigEndian.Uint32(refs)
+		if ref > s.most || !first && ref <= last {
+			return corruptf("reference %d follows %d, of at most %d", ref, last, s.most)
 		}
-		if g >= 0 {
-			err := x.eachValue(ctx, groups[g:g+1], func(value []byte, off uint64) (bool, error) {
-				if _, found := slices.BinarySearch(values[:n], string(value)); !found {
-					return string(value) < values[n-1], nil
-				}
-				list, err := x.list(ctx, off)
-				lists = append(lists, list)
-				return true, err
-			})
-			if err != nil {
-				return nil, err
-			}
+		last, first = ref, false
+		if s.bits != nil {
+			s.bits[ref/64] |= 1 << (ref % 64)
+			continue
 		}
-		values = values[n:]
+		s.sorted = append(s.sorted, ref)
 	}
-	return index.Merge(ctx, lists...), nil
+	return nil
 }
 
-// postingsWhere returns the series whose value of the label is accepted.
-func (x *Index) postingsWhere(ctx context.Context, name string, accept func(string) bool) (index.Postings, error) {
-	if name == "" {
-		return index.EmptyPostings(), nil
+func (s *refSet) useBits() {
+	s.bits = make([]uint64, int(s.most)/64+1)
+	for _, ref := range s.sorted {
+		s.bits[ref/64] |= 1 << (ref % 64)
 	}
-	var lists []index.Postings
-	err := x.eachValue(ctx, x.values[name], func(value []byte, off uint64) (bool, error) {
-		if !accept(string(value)) {
-			return true, nil
+	s.sorted = nil
+}
+
+// settle ends adding.
+func (s *refSet) settle() {
+	if s.lists > 1 && s.bits == nil {
+		slices.Sort(s.sorted)
+		s.sorted = slices.Compact(s.sorted)
+	}
+}
+
+// expand returns the references in order.
+func (s *refSet) expand() []uint32 {
+	if s.bits == nil {
+		return s.sorted
+	}
+	n := 0
+	for _, w := range s.bits {
+		n += bits.OnesCount64(w)
+	}
+	all := make([]uint32, 0, n)
+	for i, w := range s.bits {
+		for ; w != 0; w &= w - 1 {
+			all = append(all, uint32(i*64+bits.TrailingZeros64(w)))
 		}
-		list, err := x.list(ctx, off)
-		lists = append(lists, list)
-		return true, err
-	})
-	if err != nil {
-		return nil, err
 	}
-	return index.Merge(ctx, lists...), nil
+	return all
 }
 
-// allSeries returns every series: the list that stands under the empty label.
-func (x *Index) allSeries(ctx context.Context) (index.Postings, error) {
-	all := index.EmptyPostings()
-	err := x.eachValue(ctx, x.values[""], func(_ []byte, off uint64) (more bool, err error) {
-		all, err = x.list(ctx, off)
-		return false, err
-	})
-	return all, err
+// filter leaves in refs, which are sorted, those for which being in the set is keep.
+func (s *refSet) filter(refs []uint32, drop bool) []uint32 {
+	kept := refs[:0]
+	rest := s.sorted
+	for _, ref := range refs {
+		var in bool
+		if s.bits != nil {
+			in = s.bits[ref/64]&(1<<(ref%64)) != 0
+		} else {
+			rest = skipBelow(rest, ref)
+			in = len(rest) > 0 && rest[0] == ref
+		}
+		if in != drop {
+			kept = append(kept, ref)
+		}
+	}
+	return kept
 }
 
-// list reads one list of postings.
-func (x *Index) list(ctx context.Context, off uint64) (index.Postings, error) {
-	sect, err := sectionAt(ctx, x.src, off)
-	if err != nil {
-		return nil, err
+// skipBelow returns the part of sorted from ref on. It looks near the front first.
+func skipBelow(sorted []uint32, ref uint32) []uint32 {
+	n := 1
+	for n < len(sorted) && sorted[n-1] < ref {
+		sorted = sorted[n:]
+		n *= 2
 	}
-	content, err := sect.read(ctx, x.src)
-	if err != nil {
-		return nil, err
+	n = min(n, len(sorted))
+	return sorted[sort.Search(n, func(i int) bool { return sorted[i] >= ref }):]
+}
+
+// meets reports whether a list of postings has a series of the set, which must hold bits.
+func (s *refSet) meets(refs []byte) bool {
+	for ; len(refs) >= 4; refs = refs[4:] {
+		if ref := binary.BigEndian.Uint32(refs); ref <= s.most && s.bits[ref/64]&(1<<(ref%64)) != 0 {
+			return true
+		}
 	}
-	_, list, err := index.DecodePostingsRaw(encoding.Decbuf{B: content})
-	if err != nil {
-		return nil, corruptf("postings at %d: %v", off, err)
-	}
-	return list, nil
+	return false
 }

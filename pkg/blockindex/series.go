@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -29,118 +30,253 @@ type Entry struct {
 	Next chunks.BlockChunkRef
 }
 
-// SeriesReader reads series entries. It is used by one goroutine.
+// SeriesReader reads the entries of a selection. It is used by one goroutine.
 type SeriesReader struct {
-	x       *Index
-	window  []byte // bytes of the index from offset on
-	offset  int64
-	names   []uint64 // symbol references of the labels, names and values in turn
-	symbols map[uint64][]string
-	builder labels.ScratchBuilder
+	x    *Index
+	refs []storage.SeriesRef
+	read int // how many of refs were read
+	rest []*labels.Matcher
+	err  error
+
+	ready    []rawEntry // read and not taken yet
+	pairs    []uint64   // symbols of the labels, names and values in turn
+	symbols  []knownSymbol
+	verdicts []map[uint64]bool // of each matcher of the rest, by symbol of the value
+	builder  labels.ScratchBuilder
+}
+
+// rawEntry is a series entry without its length and checksum.
+type rawEntry struct {
+	ref    storage.SeriesRef
+	body   []byte
+	behind []byte // what was read of the entry that follows
+}
+
+// knownSymbol is a symbol that was looked up; one without text is none.
+type knownSymbol struct {
+	ref  uint64
+	text string
 }
 
 const (
 	// seriesWindow is how many bytes of series entries are read at once.
-	seriesWindow = 32 << 10
-	// maxGroups is how many groups of 32 symbols a SeriesReader remembers.
-	maxGroups = 4096
+	seriesWindow = 512 << 10
+	// maxTypical is the most that is read of an entry whose length is not known.
+	maxTypical = 16 << 10
+	// knownSymbols is how many symbols a reader remembers, a power of two.
+	knownSymbols = 4096
+	// maxVerdicts is how many answers of a matcher a reader remembers.
+	maxVerdicts = 64 << 10
 )
 
-// SeriesReader returns a reader of series entries; references that rise make it fast.
-func (x *Index) SeriesReader() *SeriesReader {
-	return &SeriesReader{x: x, symbols: map[uint64][]string{}, builder: labels.NewScratchBuilder(16)}
+// Series returns a reader of the series that s selects.
+func (x *Index) Series(s Selection) *SeriesReader {
+	r := &SeriesReader{x: x, refs: s.Refs, rest: s.Rest, builder: labels.NewScratchBuilder(16)}
+	for range s.Rest {
+		r.verdicts = append(r.verdicts, map[uint64]bool{})
+	}
+	return r
 }
 
-// Rest releases the memory that the reader holds; the next Read takes it again.
+// Rest releases the memory that the reader holds; Next takes it again.
 func (r *SeriesReader) Rest() {
-	r.window = nil
-	r.symbols = map[uint64][]string{}
+	r.read -= len(r.ready)
+	r.ready, r.symbols = nil, nil
+	for _, v := range r.verdicts {
+		clear(v)
+	}
 }
 
-// Read reads the series at ref into e, whose Chunks it reuses. It returns false,
-// and leaves Labels alone, when no chunk has samples in [mint, maxt].
-func (r *SeriesReader) Read(ctx context.Context, ref storage.SeriesRef, mint, maxt int64, e *Entry) (bool, error) {
-	body, after, err := r.entry(ctx, ref)
-	if err != nil {
-		return false, fmt.Errorf("series %d: %w", ref, err)
+// Next reads the next series that has a chunk with samples in [mint, maxt] into e,
+// whose Chunks it reuses. It returns false at the end and after an error.
+func (r *SeriesReader) Next(ctx context.Context, mint, maxt int64, e *Entry) bool {
+	for {
+		raw, d, ok := r.next(ctx)
+		if !ok {
+			return false
+		}
+		var err error
+		if e.Chunks, err = appendChunks(e.Chunks[:0], &d); err != nil {
+			return r.fail(raw.ref, err)
+		}
+		overlaps := false
+		for _, c := range e.Chunks {
+			overlaps = overlaps || c.MinTime <= maxt && mint <= c.MaxTime
+		}
+		if !overlaps {
+			continue
+		}
+		e.Next = firstChunk(raw.behind)
+		if e.Labels, err = r.labels(ctx); err != nil {
+			return r.fail(raw.ref, err)
+		}
+		return true
 	}
-	d := decoder{b: body}
-	r.names = r.names[:0]
-	for range d.uvarint() {
-		r.names = append(r.names, d.uvarint(), d.uvarint())
+}
+
+// Err is the error that ended reading early.
+func (r *SeriesReader) Err() error { return r.err }
+
+func (r *SeriesReader) fail(ref storage.SeriesRef, err error) bool {
+	r.err = fmt.Errorf("series %d: %w", ref, err)
+	return false
+}
+
+// next moves to the next series that the matchers accept, of which pairs has the
+// symbols and d what follows them.
+func (r *SeriesReader) next(ctx context.Context) (raw rawEntry, d decoder, ok bool) {
+	for r.err == nil {
+		if len(r.ready) == 0 {
+			if r.read == len(r.refs) {
+				return raw, d, false
+			}
+			if r.err = r.load(ctx); r.err != nil {
+				break
+			}
+		}
+		raw, r.ready = r.ready[0], r.ready[1:]
+		d = decoder{b: raw.body}
+		r.pairs = r.pairs[:0]
+		for range d.uvarint() {
+			if r.pairs = append(r.pairs, d.uvarint(), d.uvarint()); d.bad {
+				break
+			}
+		}
 		if d.bad {
-			break
+			return raw, d, r.fail(raw.ref, corruptf("entry ends early"))
+		}
+		accepted, err := r.accepts(ctx)
+		switch {
+		case err != nil:
+			r.fail(raw.ref, err)
+		case accepted:
+			return raw, d, true
 		}
 	}
-	if e.Chunks, err = appendChunks(e.Chunks[:0], &d); err != nil {
-		return false, fmt.Errorf("series %d: %w", ref, err)
-	}
-	overlaps := false
-	for _, c := range e.Chunks {
-		overlaps = overlaps || c.MinTime <= maxt && mint <= c.MaxTime
-	}
-	if !overlaps {
-		return false, nil
-	}
-	e.Next = r.firstChunk(ctx, after)
-	if e.Labels, err = r.labels(ctx); err != nil {
-		return false, fmt.Errorf("series %d: %w", ref, err)
-	}
-	return true, nil
+	return raw, d, false
 }
 
-// entry returns the body of the series entry at ref and where the next entry begins.
-func (r *SeriesReader) entry(ctx context.Context, ref storage.SeriesRef) (body []byte, after int64, err error) {
-	size := r.x.seriesEnd
-	if uint64(ref) > uint64(size) {
-		return nil, 0, corruptf("position %d of %d", ref, size)
+// load reads the entries of the next references.
+func (r *SeriesReader) load(ctx context.Context) error {
+	type span struct {
+		begin, end int64
+		buf        []byte
 	}
-	off := int64(ref)
-	if r.x.version != index.FormatV1 {
-		off *= seriesAlign
+	var spans []span
+	x, typical := r.x, r.x.typical.Load()
+	refs := r.refs[r.read:]
+	n, total := 0, int64(0)
+	for ; n < len(refs) && total < seriesWindow; n++ {
+		off, err := x.position(refs[n])
+		if err != nil {
+			return err
+		}
+		end := min(off+typical, x.dir.seriesEnd)
+		if k := len(spans) - 1; k >= 0 && off <= spans[k].end {
+			total += end - spans[k].end
+			spans[k].end = end
+			continue
+		}
+		total += end - off
+		spans = append(spans, span{begin: off, end: end})
 	}
-	head, err := r.bytes(ctx, off, min(binary.MaxVarintLen32, size-off))
-	if err != nil {
-		return nil, 0, err
+	buf := make([]byte, total)
+	ranges := make([]Range, len(spans))
+	for i := range spans {
+		s := &spans[i]
+		s.buf, buf = buf[:s.end-s.begin], buf[s.end-s.begin:]
+		ranges[i] = Range{s.begin, s.buf}
 	}
-	length, n := binary.Uvarint(head)
-	if n <= 0 || length > uint64(size-off) {
-		return nil, 0, corruptf("length of the entry at %d", off)
+	if err := x.src.Read(ctx, ranges...); err != nil {
+		return fmt.Errorf("read series entries: %w", err)
 	}
-	begin, end := off+int64(n), off+int64(n)+int64(length)
-	b, err := r.bytes(ctx, begin, end+4-begin)
-	if err != nil {
-		return nil, 0, err
+
+	ready := make([]rawEntry, n)
+	var long []int
+	for i, ref := range refs[:n] {
+		off, _ := x.position(ref)
+		if off >= spans[0].end {
+			spans = spans[1:]
+		}
+		ready[i] = rawEntry{ref: ref, behind: spans[0].buf[off-spans[0].begin:]}
+		if _, size := entrySize(ready[i].behind); size > int64(len(ready[i].behind)) {
+			long = append(long, i)
+		}
 	}
-	body = b[:length]
-	if checksum(body) != binary.BigEndian.Uint32(b[length:]) {
-		return nil, 0, corruptf("checksum of the entry at %d", off)
+	if err := r.loadLong(ctx, ready, long); err != nil {
+		return err
 	}
-	after = end + 4
-	if r.x.version != index.FormatV1 {
-		after = (after + seriesAlign - 1) / seriesAlign * seriesAlign
+	for i := range ready {
+		if err := x.parse(&ready[i]); err != nil {
+			return fmt.Errorf("series %d: %w", ready[i].ref, err)
+		}
 	}
-	return body, after, nil
+	r.ready = ready
+	r.read += n
+	return nil
 }
 
-// bytes returns n bytes of the series section, valid until the next call.
-func (r *SeriesReader) bytes(ctx context.Context, off, n int64) ([]byte, error) {
-	limit := r.x.src.Size()
-	if off < headerSize || n <= 0 || off+n > limit {
-		return nil, corruptf("entry at %d", off)
+// entrySize is where the body of the entry at the front of b begins and how long
+// the whole is. It is 0, 0 for what is none.
+func entrySize(b []byte) (body int, size int64) {
+	length, n := binary.Uvarint(b[:min(len(b), binary.MaxVarintLen32)])
+	if n <= 0 {
+		return 0, 0
 	}
-	if off < r.offset || off+n > r.offset+int64(len(r.window)) {
-		size := min(max(n, seriesWindow), limit-off)
-		if int64(cap(r.window)) < size {
-			r.window = make([]byte, size)
-		}
-		r.window, r.offset = r.window[:size], off
-		if err := r.x.src.ReadAt(ctx, r.window, off); err != nil {
-			r.window = r.window[:0]
-			return nil, err
-		}
+	return n, int64(n) + int64(length) + 4
+}
+
+// loadLong reads those of the entries again that were longer than expected.
+func (r *SeriesReader) loadLong(ctx context.Context, ready []rawEntry, long []int) error {
+	if len(long) == 0 {
+		return nil
 	}
-	return r.window[off-r.offset:][:n], nil
+	x := r.x
+	ranges := make([]Range, len(long))
+	for k, i := range long {
+		off, _ := x.position(ready[i].ref)
+		end := x.dir.seriesEnd
+		_, size := entrySize(ready[i].behind)
+		if i+1 < len(ready) {
+			// Entries do not overlap, which bounds what a broken length can cost.
+			end, _ = x.position(ready[i+1].ref)
+		}
+		if size > end-off {
+			return corruptf("series %d has %d bytes where %d are", ready[i].ref, size, end-off)
+		}
+		// A little more, for the entry that follows.
+		size = min(size+x.typical.Load()/2, x.dir.seriesEnd-off)
+		ready[i].behind = make([]byte, size)
+		ranges[k] = Range{off, ready[i].behind}
+	}
+	if err := x.src.Read(ctx, ranges...); err != nil {
+		return fmt.Errorf("read series entries: %w", err)
+	}
+	if typical := x.typical.Load(); len(long)*8 > len(ready) && typical < maxTypical {
+		x.typical.CompareAndSwap(typical, 2*typical)
+	}
+	return nil
+}
+
+// parse takes the body off the front of what was read, and the padding after it.
+func (x *Index) parse(e *rawEntry) error {
+	b := e.behind
+	begin, size := entrySize(b)
+	if size == 0 || size > int64(len(b)) {
+		return corruptf("length of the entry")
+	}
+	e.body = b[begin : size-4]
+	if checksum(e.body) != binary.BigEndian.Uint32(b[size-4:]) {
+		if off, err := x.position(e.ref); err == nil {
+			x.src.Forget(off, size)
+		}
+		return corruptf("checksum of the entry")
+	}
+	if x.dir.version != index.FormatV1 {
+		size = (size + seriesAlign - 1) / seriesAlign * seriesAlign
+	}
+	e.behind = b[min(size, int64(len(b))):]
+	return nil
 }
 
 // appendChunks decodes the chunk references of a series entry.
@@ -171,20 +307,10 @@ func appendChunks(dst []Chunk, d *decoder) ([]Chunk, error) {
 	return dst, nil
 }
 
-// firstChunk returns the first chunk of the series entry at off, or zero.
-func (r *SeriesReader) firstChunk(ctx context.Context, off int64) chunks.BlockChunkRef {
-	if off >= r.x.seriesEnd {
-		return 0
-	}
-	ref := storage.SeriesRef(off)
-	if r.x.version != index.FormatV1 {
-		ref /= seriesAlign
-	}
-	body, _, err := r.entry(ctx, ref)
-	if err != nil {
-		return 0 // whoever wants that series will hear of it
-	}
-	d := decoder{b: body}
+// firstChunk returns the first chunk of the entry at the front of b, or zero.
+func firstChunk(b []byte) chunks.BlockChunkRef {
+	d := decoder{b: b}
+	d.uvarint() // length
 	for range d.uvarint() {
 		d.uvarint()
 		d.uvarint()
@@ -204,16 +330,16 @@ func (r *SeriesReader) firstChunk(ctx context.Context, off int64) chunks.BlockCh
 	return chunks.BlockChunkRef(first)
 }
 
-// labels builds the label set of the references that Read has gathered.
+// labels builds the label set of pairs.
 func (r *SeriesReader) labels(ctx context.Context) (labels.Labels, error) {
 	r.builder.Reset()
 	last := ""
-	for i := 0; i < len(r.names); i += 2 {
-		name, err := r.symbol(ctx, r.names[i])
+	for i := 0; i < len(r.pairs); i += 2 {
+		name, err := r.symbol(ctx, r.pairs[i])
 		if err != nil {
 			return labels.EmptyLabels(), err
 		}
-		value, err := r.symbol(ctx, r.names[i+1])
+		value, err := r.symbol(ctx, r.pairs[i+1])
 		if err != nil {
 			return labels.EmptyLabels(), err
 		}
@@ -226,21 +352,62 @@ func (r *SeriesReader) labels(ctx context.Context) (labels.Labels, error) {
 	return r.builder.Labels(), nil
 }
 
+// value returns the value of a label of the series that next has moved to, and its symbol.
+func (r *SeriesReader) value(ctx context.Context, name string) (value string, ref uint64, err error) {
+	for i := 0; i < len(r.pairs); i += 2 {
+		n, err := r.symbol(ctx, r.pairs[i])
+		if err != nil {
+			return "", 0, err
+		}
+		if n == name {
+			value, err = r.symbol(ctx, r.pairs[i+1])
+			return value, r.pairs[i+1], err
+		}
+	}
+	return "", 0, nil
+}
+
+// accepts applies the rest of the matchers to the labels of pairs.
+func (r *SeriesReader) accepts(ctx context.Context) (bool, error) {
+	for i, m := range r.rest {
+		value, ref, err := r.value(ctx, m.Name)
+		if err != nil {
+			return false, err
+		}
+		if value == "" {
+			if !m.Matches("") {
+				return false, nil
+			}
+			continue
+		}
+		verdict, ok := r.verdicts[i][ref]
+		if !ok {
+			verdict = m.Matches(value)
+			if len(r.verdicts[i]) >= maxVerdicts {
+				clear(r.verdicts[i])
+			}
+			r.verdicts[i][ref] = verdict
+		}
+		if !verdict {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// symbol returns the string of a symbol, which lives as long as the caller likes.
 func (r *SeriesReader) symbol(ctx context.Context, ref uint64) (string, error) {
-	number, place := r.x.symbols.group(ref)
-	group, ok := r.symbols[number]
-	if !ok {
-		var err error
-		if group, err = r.x.symbols.read(ctx, r.x.src, number); err != nil {
-			return "", fmt.Errorf("symbol %d: %w", ref, err)
-		}
-		if len(r.symbols) >= maxGroups {
-			clear(r.symbols)
-		}
-		r.symbols[number] = group
+	if r.symbols == nil {
+		r.symbols = make([]knownSymbol, knownSymbols)
 	}
-	if place >= len(group) {
-		return "", corruptf("symbol %d of %d", ref, r.x.symbols.count)
+	k := &r.symbols[ref%knownSymbols]
+	if k.ref == ref && k.text != "" {
+		return k.text, nil
 	}
-	return group[place], nil
+	text, err := r.x.symbol(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	k.ref, k.text = ref, strings.Clone(text)
+	return k.text, nil
 }

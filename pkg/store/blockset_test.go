@@ -54,7 +54,7 @@ func TestPlan(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var blocks []*openBlock
 			for text := range strings.FieldsSeq(tc.blocks) {
-				blocks = append(blocks, newOpenBlock(entry(t, text), t.TempDir()))
+				blocks = append(blocks, newOpenBlock(entry(t, text)))
 			}
 			var got []string
 			for _, p := range plan(blocks, block.TimeRange{MinTime: hour, MaxTime: 5 * hour}, tc.allowed, tc.fallback) {

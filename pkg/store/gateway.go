@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -12,11 +11,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockindex"
 	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/pagecache"
 	"github.com/varve-io/varve/pkg/storeapi"
@@ -29,7 +28,7 @@ var _ storeapi.Store = (*Gateway)(nil)
 type Gateway struct {
 	bkt     bucket.Reader
 	opts    Options
-	dir     string // of the indexes
+	indexes *blockindex.Directories
 	log     *slog.Logger
 	metrics *metrics
 	cache   *pagecache.Cache
@@ -48,9 +47,13 @@ func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Register
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(o.Dir, "indexes")
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
+	// Earlier versions kept copies of indexes here.
+	if err := os.RemoveAll(filepath.Join(o.Dir, "indexes")); err != nil {
+		return nil, fmt.Errorf("remove old copies of indexes: %w", err)
+	}
+	indexes, err := blockindex.NewDirectories(filepath.Join(o.Dir, "directories"), directoryBytes, reg)
+	if err != nil {
+		return nil, err
 	}
 	cache, err := pagecache.New(bkt, o.Cache, log, reg)
 	if err != nil {
@@ -59,13 +62,16 @@ func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Register
 	return &Gateway{
 		bkt:     bkt,
 		opts:    o,
-		dir:     dir,
+		indexes: indexes,
 		log:     log,
 		metrics: newMetrics(reg),
 		cache:   cache,
 		gate:    semaphore.NewWeighted(int64(o.MaxConcurrency)),
 	}, nil
 }
+
+// directoryBytes of memory hold pages of page directories, those in use.
+const directoryBytes = 32 << 20
 
 // Sync takes over the blocks of a bucket. Requests that run keep the blocks they
 // began with; later ones see the new set, whole.
@@ -79,8 +85,12 @@ func (g *Gateway) Sync(ctx context.Context, set *block.Set) error {
 	if err != nil {
 		return err
 	}
-	if err := g.sweep(entries); err != nil {
-		return fmt.Errorf("remove indexes of blocks that are gone: %w", err)
+	wanted := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		wanted[e.Meta.ULID.String()] = true
+	}
+	if err := g.indexes.Sweep(func(name string) bool { return wanted[name] }); err != nil {
+		return fmt.Errorf("remove page directories of blocks that are gone: %w", err)
 	}
 	g.metrics.blocks.Set(float64(len(entries)))
 	g.metrics.lastSync.Set(float64(now.UnixMilli()) / 1000)
@@ -90,7 +100,7 @@ func (g *Gateway) Sync(ctx context.Context, set *block.Set) error {
 	return nil
 }
 
-// swap makes entries the current set and retires the blocks that are not in it.
+// swap makes entries the current set.
 func (g *Gateway) swap(entries []*block.Entry) (added, dropped int, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -105,63 +115,17 @@ func (g *Gateway) swap(entries []*block.Entry) (added, dropped int, err error) {
 	for _, e := range entries {
 		id := e.Meta.ULID.String()
 		if blocks[id] = old[id]; blocks[id] == nil {
-			blocks[id] = newOpenBlock(e, g.dir)
+			blocks[id] = newOpenBlock(e)
 			added++
 		}
 	}
 	g.set = newBlockSet(blocks)
-	var errs []error
-	for id, b := range old {
+	for id := range old {
 		if blocks[id] == nil {
 			dropped++
-			errs = append(errs, g.retire(b))
 		}
 	}
-	return added, dropped, errors.Join(errs...)
-}
-
-// sweep removes the index files of blocks that are not among entries.
-func (g *Gateway) sweep(entries []*block.Entry) error {
-	wanted := make(map[string]bool, len(entries))
-	for _, e := range entries {
-		wanted[e.Meta.ULID.String()] = true
-	}
-	files, err := os.ReadDir(g.dir)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, f := range files {
-		if _, err := ulid.ParseStrict(f.Name()); err == nil && !wanted[f.Name()] {
-			// A request that still reads the file keeps it open.
-			if err := os.Remove(filepath.Join(g.dir, f.Name())); !errors.Is(err, os.ErrNotExist) {
-				errs = append(errs, err)
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// retire marks a block as gone and closes it, now or after its last request. The
-// caller holds mu.
-func (g *Gateway) retire(b *openBlock) error {
-	b.retired = true
-	if b.users > 0 {
-		return nil
-	}
-	return b.close()
-}
-
-// release gives back a block that a request has used.
-func (g *Gateway) release(b *openBlock) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	b.users--
-	if b.retired && b.users == 0 {
-		if err := b.close(); err != nil {
-			g.log.Warn("index not closed", "block", b.meta.ULID, "err", err)
-		}
-	}
+	return added, dropped, nil
 }
 
 var errClosed = fmt.Errorf("%w: the gateway is closed", storeapi.ErrUnavailable)
@@ -177,25 +141,14 @@ func (g *Gateway) current() (*blockSet, error) {
 	return g.set, nil
 }
 
-// Close waits for the requests that run, whose contexts should have ended, and
-// releases all blocks.
+// Close waits for the requests that run, whose contexts should have ended.
 func (g *Gateway) Close() error {
 	g.mu.Lock()
 	g.closed = true
-	set := g.set
 	g.set = nil
 	g.mu.Unlock()
 	g.running.Wait()
-	errs := []error{g.cache.Close()}
-	if set == nil {
-		return errors.Join(errs...)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, b := range set.blocks {
-		errs = append(errs, g.retire(b))
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // Info says which streams and times the gateway answers for.

@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/block"
-	"github.com/varve-io/varve/pkg/blockindex"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
 
@@ -22,32 +21,23 @@ import (
 // request's time, or of the matching series in them.
 func (g *Gateway) LabelNames(ctx context.Context, req *storeapi.LabelsRequest) ([]string, annotations.Annotations, error) {
 	return g.labels(ctx, req, func(ctx context.Context, b *openBlock, matchers []*labels.Matcher, add func(string)) error {
-		index, err := b.openIndex(ctx, g.bkt, g.metrics)
+		index, err := b.openIndex(ctx, g)
 		if err != nil {
 			return err
 		}
-		names := func(l labels.Label) {
-			if !slices.Contains(req.WithoutLabels, l.Name) {
-				add(l.Name)
+		names, err := index.LabelNames(ctx, matchers...)
+		if err != nil {
+			return err
+		}
+		if len(names) > 0 || len(matchers) == 0 {
+			b.labels.Range(func(l labels.Label) { names = append(names, l.Name) })
+		}
+		for _, name := range names {
+			if !slices.Contains(req.WithoutLabels, name) {
+				add(name)
 			}
 		}
-		if len(matchers) == 0 {
-			for _, name := range index.LabelNames() {
-				names(labels.Label{Name: name})
-			}
-			b.labels.Range(names)
-			return nil
-		}
-		found := false
-		err = eachSeries(ctx, index, matchers, func(l labels.Labels) bool {
-			found = true
-			l.Range(names)
-			return true
-		})
-		if found {
-			b.labels.Range(names)
-		}
-		return err
+		return nil
 	})
 }
 
@@ -66,48 +56,23 @@ func (g *Gateway) LabelValues(ctx context.Context, name string, req *storeapi.La
 			add(external)
 			return nil
 		}
-		index, err := b.openIndex(ctx, g.bkt, g.metrics)
-		switch {
-		case err != nil:
-			return err
-		case external != "":
-			return eachSeries(ctx, index, matchers, func(labels.Labels) bool {
-				add(external)
-				return false
-			})
-		case len(matchers) == 0:
-			values, err := index.LabelValues(ctx, name, req.Limit)
-			for _, v := range values {
-				add(v)
-			}
-			return err
-		}
-		has := labels.MustNewMatcher(labels.MatchNotEqual, name, "")
-		return eachSeries(ctx, index, append(slices.Clone(matchers), has), func(l labels.Labels) bool {
-			add(l.Get(name))
-			return true
-		})
-	})
-}
-
-// eachSeries calls fn for the labels of the matching series until it returns false.
-func eachSeries(ctx context.Context, index *blockindex.Index, matchers []*labels.Matcher, fn func(labels.Labels) bool) error {
-	refs, err := index.Select(ctx, matchers...)
-	if err != nil {
-		return err
-	}
-	reader := index.SeriesReader()
-	var e blockindex.Entry
-	for _, ref := range refs {
-		some, err := reader.Read(ctx, ref, minTime, maxTime, &e)
+		index, err := b.openIndex(ctx, g)
 		if err != nil {
 			return err
 		}
-		if some && !fn(e.Labels) {
-			return nil
+		if external != "" {
+			some, err := index.Any(ctx, matchers...)
+			if some {
+				add(external)
+			}
+			return err
 		}
-	}
-	return nil
+		values, err := index.LabelValues(ctx, name, req.Limit, matchers...)
+		for _, v := range values {
+			add(v)
+		}
+		return err
+	})
 }
 
 // labels gathers what fn adds for every block that a request concerns. The
@@ -126,11 +91,6 @@ func (g *Gateway) labels(
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		for _, b := range blocks {
-			g.release(b.openBlock)
-		}
-	}()
 	var mu sync.Mutex
 	found := map[string]struct{}{}
 	var warnings annotations.Annotations
@@ -175,7 +135,7 @@ type labelBlock struct {
 	matchers []*labels.Matcher
 }
 
-// labelBlocks takes hold of the blocks, of any resolution, that overlap a request.
+// labelBlocks returns the blocks, of any resolution, that overlap a request.
 func (g *Gateway) labelBlocks(req *storeapi.LabelsRequest) ([]labelBlock, error) {
 	want := g.clip(req.MinTime, req.MaxTime)
 	g.mu.Lock()
@@ -191,7 +151,6 @@ func (g *Gateway) labelBlocks(req *storeapi.LabelsRequest) ([]labelBlock, error)
 			continue
 		}
 		for _, p := range plan(st.blocks, want, block.OneHour, block.OneHour) {
-			p.block.users++
 			blocks = append(blocks, labelBlock{p.block, matchers})
 		}
 	}

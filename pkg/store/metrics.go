@@ -8,7 +8,6 @@ import (
 type metrics struct {
 	blocks        prometheus.Gauge
 	lastSync      prometheus.Gauge
-	indexFetches  prometheus.Counter
 	indexFailures prometheus.Counter
 	waited        prometheus.Histogram
 	inFlight      prometheus.Gauge
@@ -29,8 +28,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		blocks:        f.NewGauge(prometheus.GaugeOpts{Name: "varve_store_blocks", Help: "Blocks that are answered for."}),
 		lastSync:      f.NewGauge(prometheus.GaugeOpts{Name: "varve_store_last_sync_timestamp_seconds", Help: "When the set of blocks was taken over last."}),
-		indexFetches:  counter("index_fetches_total", "Indexes copied from the bucket."),
-		indexFailures: counter("index_failures_total", "Attempts to copy or open an index that ended in an error."),
+		indexFailures: counter("index_failures_total", "Attempts to open an index that ended in an error."),
 		waited:        f.NewHistogram(prometheus.HistogramOpts{Name: "varve_store_series_wait_seconds", Help: "Time that Series requests waited for their turn.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 9)}),
 		inFlight:      f.NewGauge(prometheus.GaugeOpts{Name: "varve_store_series_in_flight", Help: "Series requests that are being answered."}),
 		blocksQueried: f.NewHistogram(prometheus.HistogramOpts{Name: "varve_store_series_blocks", Help: "Blocks that a Series request reads.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),

@@ -14,8 +14,8 @@ import (
 
 // Options are the settings of a Gateway.
 type Options struct {
-	// Dir holds copies of indexes. It is created, and may be deleted while no
-	// Gateway uses it.
+	// Dir holds the page directories of indexes. It is created, and may be deleted
+	// while no Gateway uses it.
 	Dir string
 	// Cache keeps chunk bytes.
 	Cache pagecache.Options

@@ -79,7 +79,7 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request) *reques
 	return r
 }
 
-// pick plans which blocks to read, and takes hold of them.
+// pick plans which blocks to read.
 func (r *request) pick() ([]*blockStream, error) {
 	want := r.g.clip(r.MinTime, r.MaxTime)
 	r.g.mu.Lock()
@@ -107,9 +107,8 @@ func (g *Gateway) clip(mint, maxt int64) block.TimeRange {
 	return block.TimeRange{MinTime: max(mint, bounds.MinTime), MaxTime: min(max(maxt, minTime), bounds.MaxTime-1) + 1}
 }
 
-// hold makes a stream that keeps its block until it has run. The caller holds Gateway.mu.
+// hold makes a stream that Gateway.Close waits for. The caller holds Gateway.mu.
 func (r *request) hold(p pick, matchers []*labels.Matcher) *blockStream {
-	p.block.users++
 	r.g.running.Add(1)
 	return newBlockStream(r, p, matchers)
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/varve-io/varve/pkg/blockindex"
@@ -131,7 +130,6 @@ func (s *blockStream) end() bool {
 // run reads the block until its end or that of the request.
 func (s *blockStream) run(ctx context.Context) {
 	defer s.r.g.running.Done()
-	defer s.r.g.release(s.block)
 	defer close(s.batches)
 	if s.err = s.r.workers.Acquire(ctx, 1); s.err != nil {
 		return
@@ -142,20 +140,24 @@ func (s *blockStream) run(ctx context.Context) {
 
 // read streams the block: matchers, postings, series entries, chunks.
 func (s *blockStream) read(ctx context.Context) error {
-	index, err := s.block.openIndex(ctx, s.r.g.bkt, s.r.g.metrics)
+	index, err := s.block.openIndex(ctx, s.r.g)
 	if err != nil {
 		return err
 	}
-	refs, err := index.Select(ctx, s.matchers...)
+	selected, err := index.Select(ctx, s.matchers...)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(s.r.usage.touch(len(refs)), s.r.usage.hold(8*len(refs))); err != nil {
+	if err := errors.Join(s.r.usage.touch(len(selected.Refs)), s.r.usage.hold(8*len(selected.Refs))); err != nil {
 		return err
 	}
-	s.reader = index.SeriesReader()
-	rows := s.rows(ctx, refs)
-	if s.reorders(index) {
+	s.reader = index.Series(selected)
+	rows := s.rows(ctx)
+	reorders, err := s.reorders(ctx, index)
+	if err != nil {
+		return err
+	}
+	if reorders {
 		rows = s.sorted(rows)
 	} else {
 		rows = heldBack(rows)
@@ -232,19 +234,11 @@ func (b *batch) add(r row) {
 }
 
 // rows reads series entries in the order of the index.
-func (s *blockStream) rows(ctx context.Context, refs []storage.SeriesRef) iter.Seq2[row, error] {
+func (s *blockStream) rows(ctx context.Context) iter.Seq2[row, error] {
 	return func(yield func(row, error) bool) {
 		mint, maxt := s.times[0].MinTime, s.times[len(s.times)-1].MaxTime-1
 		var e blockindex.Entry
-		for _, ref := range refs {
-			some, err := s.reader.Read(ctx, ref, mint, maxt, &e)
-			if err != nil {
-				yield(row{}, err)
-				return
-			}
-			if !some {
-				continue
-			}
+		for s.reader.Next(ctx, mint, maxt, &e) {
 			var r row
 			r.labels, r.replica = series.Final(e.Labels, s.block.labels, s.r.WithoutLabels)
 			if s.replaces && labels.Compare(r.labels, s.after) <= 0 && !s.after.IsEmpty() || !s.r.Shard.Keeps(r.labels) {
@@ -260,15 +254,23 @@ func (s *blockStream) rows(ctx context.Context, refs []storage.SeriesRef) iter.S
 				return
 			}
 		}
+		if err := s.reader.Err(); err != nil {
+			yield(row{}, err)
+		}
 	}
 }
 
 // reorders reports whether the final labels may be in another order than those of
 // the index: when labels of the series are replaced or removed.
-func (s *blockStream) reorders(index *blockindex.Index) bool {
-	changed := slices.ContainsFunc(s.r.WithoutLabels, index.HasLabel)
-	s.block.labels.Range(func(l labels.Label) { changed = changed || index.HasLabel(l.Name) })
-	return changed
+func (s *blockStream) reorders(ctx context.Context, index *blockindex.Index) (bool, error) {
+	changed := slices.Clone(s.r.WithoutLabels)
+	s.block.labels.Range(func(l labels.Label) { changed = append(changed, l.Name) })
+	for _, name := range changed {
+		if has, err := index.HasLabel(ctx, name); err != nil || has {
+			return has, err
+		}
+	}
+	return false, nil
 }
 
 // heldBack brings rows to which the same labels were added back into order. Such

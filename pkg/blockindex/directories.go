@@ -1,0 +1,193 @@
+package blockindex
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Directories keeps the page directories of many indexes: on local disk as files,
+// one for each index, and in memory as pages under one limit. A page directory
+// says where an index has its postings and what its symbols are. It is made from
+// the index when it is not there, or is damaged, and may be deleted at any time.
+// A Directories is safe for concurrent use; no other may use its files.
+type Directories struct {
+	dir     string
+	most    int64 // bytes of pages in memory
+	metrics *metrics
+
+	mu     sync.Mutex
+	pages  map[pageKey]*list.Element // of *keptPage
+	recent *list.List                // of *keptPage, the one used last in front
+	bytes  int64
+	opened uint64  // indexes so far
+	tail   float64 // share of an index that its tail needed of late; zero means unknown
+}
+
+// pageKey names a page: its place in the directory of the n-th index opened.
+type pageKey struct{ index, off uint64 }
+
+type keptPage struct {
+	key  pageKey
+	page *page
+	size int64
+}
+
+// suffix ends the names of files that are being written.
+const suffix = ".tmp"
+
+// NewDirectories returns the directories in a folder, which it creates. Their pages
+// take maxBytes of memory at most, besides those in use.
+func NewDirectories(dir string, maxBytes int64, reg prometheus.Registerer) (*Directories, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("make folder of page directories: %w", err)
+	}
+	d := &Directories{dir: dir, most: maxBytes, metrics: newMetrics(reg), pages: map[pageKey]*list.Element{}, recent: list.New()}
+	// What was being written when the process ended is of no use.
+	return d, d.remove(func(name string) bool { return strings.HasSuffix(name, suffix) })
+}
+
+// Sweep removes the files of indexes that keep does not want. One that is still
+// used makes its file again.
+func (d *Directories) Sweep(keep func(name string) bool) error {
+	return d.remove(func(name string) bool { return !strings.HasSuffix(name, suffix) && !keep(name) })
+}
+
+// remove deletes the files whose names are unwanted.
+func (d *Directories) remove(unwanted func(name string) bool) error {
+	files, err := os.ReadDir(d.dir)
+	if err != nil {
+		return fmt.Errorf("list page directories: %w", err)
+	}
+	var errs []error
+	for _, f := range files {
+		if unwanted(f.Name()) {
+			if err := os.Remove(filepath.Join(d.dir, f.Name())); !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// cached returns a page that is in memory.
+func (d *Directories) cached(k pageKey) *page {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.pages[k]
+	if e == nil {
+		return nil
+	}
+	d.recent.MoveToFront(e)
+	return e.Value.(*keptPage).page
+}
+
+// keep puts a page into memory and makes room for it.
+func (d *Directories) keep(k pageKey, p *page) {
+	const bookkeeping = 200
+	size := p.memory() + bookkeeping
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.pages[k]; ok || size > d.most {
+		return
+	}
+	d.pages[k] = d.recent.PushFront(&keptPage{k, p, size})
+	for d.bytes += size; d.bytes > d.most; {
+		old := d.recent.Remove(d.recent.Back()).(*keptPage)
+		delete(d.pages, old.key)
+		d.bytes -= old.size
+	}
+	d.metrics.bytes.Set(float64(d.bytes))
+}
+
+// guessTail is how many bytes at the end of an index of size bytes are read, so
+// that its table of contents and its postings offset table are among them.
+func (d *Directories) guessTail(size int64) int64 {
+	const share, least, most = 1.0 / 16, 32 << 10, 8 << 20
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tail == 0 {
+		return min(size, max(least, min(most, int64(share*float64(size)))))
+	}
+	return min(size, max(least/8, min(most, int64(1.25*d.tail*float64(size)))))
+}
+
+// learnTail notes that an index of size bytes needed its last n bytes.
+func (d *Directories) learnTail(n, size int64) {
+	const weight = 0.2
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	share := float64(n) / float64(size)
+	if d.tail == 0 {
+		d.tail = share
+	}
+	d.tail += weight * (share - d.tail)
+}
+
+// page returns the page at off of the index's directory, which is made again if
+// it is damaged or gone.
+func (x *Index) page(ctx context.Context, off, size uint64) (*page, error) {
+	k := pageKey{x.id, off}
+	if p := x.dirs.cached(k); p != nil {
+		return p, nil
+	}
+	x.dirs.metrics.misses.Inc()
+	p, err := x.readPage(off, size)
+	if err != nil {
+		if p, err = x.repair(ctx, off, size); err != nil {
+			return nil, err
+		}
+	}
+	x.dirs.keep(k, p)
+	return p, nil
+}
+
+// readPage reads a page from disk. The file is open only meanwhile, so that any
+// number of blocks needs no file descriptor.
+func (x *Index) readPage(off, size uint64) (*page, error) {
+	if size > uint64(x.dir.at) || off > uint64(x.dir.at)-size {
+		return nil, errDirectory
+	}
+	f, err := os.Open(x.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, int64(off)); err != nil {
+		return nil, err
+	}
+	return decodePage(b)
+}
+
+// repair makes the directory again, unless somebody else just did, and reads a page of it.
+func (x *Index) repair(ctx context.Context, off, size uint64) (*page, error) {
+	select {
+	case x.repairing <- struct{}{}:
+		defer func() { <-x.repairing }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("make page directory %s again: %w", x.path, ctx.Err())
+	}
+	if p, err := x.readPage(off, size); err == nil {
+		return p, nil
+	}
+	dir, err := x.dirs.build(ctx, x.src, x.path)
+	if err != nil {
+		return nil, fmt.Errorf("make page directory %s again: %w", x.path, err)
+	}
+	if dir != x.dir {
+		return nil, corruptf("the index is not what it was")
+	}
+	p, err := x.readPage(off, size)
+	if err != nil {
+		return nil, fmt.Errorf("read page directory %s: %w", x.path, err)
+	}
+	return p, nil
+}

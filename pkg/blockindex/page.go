@@ -1,0 +1,135 @@
+package blockindex
+
+import (
+	"encoding/binary"
+	"errors"
+	"unsafe"
+)
+
+// errDirectory marks a page directory whose bytes contradict its format. It is
+// made again; nobody outside sees this error.
+var errDirectory = errors.New("damaged page directory")
+
+const (
+	// pageBytes is the encoded length at which a page is full.
+	pageBytes = 4 << 10
+	// pageKeys is the length of all keys together at which a page is full: keys that
+	// begin alike are short on disk and long in memory.
+	pageKeys = 16 << 10
+)
+
+// page is a run of entries of a tree: sorted keys, with a few numbers each.
+type page struct {
+	keys    string   // one after the other
+	ends    []uint32 // of each key in keys
+	numbers []uint64 // columns of them for each key
+	columns int
+}
+
+func (p *page) len() int { return len(p.ends) }
+
+// key returns the i-th key, which shares the page's memory.
+func (p *page) key(i int) string {
+	begin := uint32(0)
+	if i > 0 {
+		begin = p.ends[i-1]
+	}
+	return p.keys[begin:p.ends[i]]
+}
+
+func (p *page) number(i, column int) uint64 { return p.numbers[i*p.columns+column] }
+
+// memory is about what the page takes.
+func (p *page) memory() int64 {
+	return int64(unsafe.Sizeof(*p)) + int64(len(p.keys)+4*cap(p.ends)+8*cap(p.numbers))
+}
+
+// pageBuilder encodes entries into a page: the number of entries and of columns,
+// then each key as the length of what it shares with the key before and the rest,
+// then its numbers as differences to those before.
+type pageBuilder struct {
+	columns  int
+	body     []byte
+	count    int
+	keyBytes int
+	first    []byte // key
+	firstNum uint64 // its first number
+	last     []byte // key
+	numbers  []uint64
+}
+
+func newPageBuilder(columns int) *pageBuilder {
+	return &pageBuilder{columns: columns, numbers: make([]uint64, columns)}
+}
+
+func (b *pageBuilder) add(key []byte, numbers ...uint64) {
+	shared := 0
+	for shared < min(len(key), len(b.last)) && key[shared] == b.last[shared] {
+		shared++
+	}
+	if b.count == 0 {
+		b.first, b.firstNum = append(b.first[:0], key...), numbers[0]
+	}
+	b.body = binary.AppendUvarint(b.body, uint64(shared))
+	b.body = binary.AppendUvarint(b.body, uint64(len(key)-shared))
+	b.body = append(b.body, key[shared:]...)
+	for i, n := range numbers {
+		b.body = binary.AppendVarint(b.body, int64(n-b.numbers[i]))
+		b.numbers[i] = n
+	}
+	b.last = append(b.last[:shared], key[shared:]...)
+	b.keyBytes += len(key)
+	b.count++
+}
+
+func (b *pageBuilder) full() bool { return len(b.body) >= pageBytes || b.keyBytes >= pageKeys }
+
+// finish returns the page, checksum included, and empties the builder.
+func (b *pageBuilder) finish() []byte {
+	out := binary.AppendUvarint(nil, uint64(b.count))
+	out = binary.AppendUvarint(out, uint64(b.columns))
+	out = append(out, b.body...)
+	out = binary.BigEndian.AppendUint32(out, checksum(out))
+	b.body, b.count, b.keyBytes, b.last = b.body[:0], 0, 0, b.last[:0]
+	clear(b.numbers)
+	return out
+}
+
+// decodePage is the reverse of pageBuilder.
+func decodePage(b []byte) (*page, error) {
+	if len(b) < 4 || checksum(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
+		return nil, errDirectory
+	}
+	d := decoder{b: b[:len(b)-4]}
+	count, columns := d.uvarint(), d.uvarint()
+	if d.bad || count > uint64(len(d.b)) || columns > maxColumns {
+		return nil, errDirectory
+	}
+	p := &page{ends: make([]uint32, 0, count), numbers: make([]uint64, 0, count*columns), columns: int(columns)}
+	most := uint64(2 * (len(b) + pageKeys)) // a builder makes no more
+	keys := make([]byte, 0, 2*len(b))
+	last := 0
+	for range count {
+		shared, rest := d.uvarint(), d.text()
+		if d.bad || shared > uint64(len(keys)-last) || uint64(len(keys))+shared+uint64(len(rest)) > most {
+			return nil, errDirectory
+		}
+		begin := len(keys)
+		keys = append(keys, keys[last:last+int(shared)]...)
+		keys = append(keys, rest...)
+		last = begin
+		p.ends = append(p.ends, uint32(len(keys)))
+		for range columns {
+			n := uint64(d.varint())
+			if above := len(p.numbers) - int(columns); above >= 0 {
+				n += p.numbers[above]
+			}
+			p.numbers = append(p.numbers, n)
+		}
+	}
+	if d.bad || len(d.b) > 0 {
+		return nil, errDirectory
+	}
+	p.keys = string(keys)
+	return p, nil
+}

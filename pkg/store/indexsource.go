@@ -1,0 +1,53 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockindex"
+	"github.com/varve-io/varve/pkg/pagecache"
+)
+
+// indexSource is an index in the bucket, read through the cache.
+type indexSource struct {
+	g      *Gateway
+	object pagecache.Object
+}
+
+// indexSource returns where a block's index is.
+func (g *Gateway) indexSource(b *openBlock) (blockindex.Source, error) {
+	size, ok := b.objects[block.IndexFile]
+	if !ok {
+		return nil, fmt.Errorf("%w: the listing has no such object", blockindex.ErrCorrupt)
+	}
+	return &indexSource{g, pagecache.Object{Name: block.IndexName(b.meta.ULID), Size: size}}, nil
+}
+
+// Size is what the listing says.
+func (s *indexSource) Size() int64 { return s.object.Size }
+
+// Read fills ranges, side by side.
+func (s *indexSource) Read(ctx context.Context, ranges ...blockindex.Range) error {
+	const inFlight = 8
+	if len(ranges) == 1 {
+		return s.g.cache.Read(ctx, s.object, ranges[0].Into, ranges[0].Off)
+	}
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(inFlight)
+	for _, r := range ranges {
+		eg.Go(func() error { return s.g.cache.Read(ctx, s.object, r.Into, r.Off) })
+	}
+	return eg.Wait()
+}
+
+// Stream reads past the cache: what is made of the bytes is kept elsewhere.
+func (s *indexSource) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	return s.g.bkt.GetRange(ctx, s.object.Name, off, n)
+}
+
+// Forget drops bytes from the cache.
+func (s *indexSource) Forget(off, n int64) { s.g.cache.Forget(s.object, off, n) }
