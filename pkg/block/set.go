@@ -35,6 +35,8 @@ type Unreadable struct {
 
 // Set is all that a bucket holds at one instant. It is immutable once handed out.
 type Set struct {
+	// Listed is when the look at the bucket began; what changed later is not in the set.
+	Listed time.Time
 	// Blocks are sorted by MinTime, then MaxTime, then ULID.
 	Blocks     []*Entry
 	Partial    []Partial

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,132 +26,138 @@ type Fetcher struct {
 	opts    Options
 	log     *slog.Logger
 	metrics *metrics
+	shared  *shared
 
-	mu    sync.Mutex
-	known map[string]parsed // by object name, what the last fetch used
-}
-
-// parsed is the content of one version of a meta.json or a mark.
-type parsed struct {
-	version string
-	meta    *block.Meta
-	mark    *block.Mark
-	err     error // block.ErrCorrupt: this version will never be readable
+	mu     sync.Mutex
+	copies copies
+	known  map[ulid.ULID]*directory // what the last look saw and read
 }
 
 // New returns a fetcher of valid options. It does not touch bucket or disk.
 func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Registerer) *Fetcher {
-	return &Fetcher{bkt: bkt, opts: o, log: log, metrics: newMetrics(reg), known: map[string]parsed{}}
+	return &Fetcher{bkt: bkt, opts: o, log: log, metrics: newMetrics(reg), shared: newShared(), copies: copies{dir: o.CacheDir}}
 }
 
 // Fetch gives what the bucket holds now. The set and all it points to are
-// immutable, and later sets share parts of it. With an error there is no set,
-// and the caller goes on with the last one.
+// immutable, and later sets share parts of it. With an error there is no set, and
+// the caller goes on with the last one, whose Listed says how old it is.
 func (f *Fetcher) Fetch(ctx context.Context) (*block.Set, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	start := time.Now()
 	f.metrics.syncs.Inc()
-	set, err := f.fetch(ctx)
+	set, err := f.fetch(ctx, start)
 	if err != nil {
 		f.metrics.failures.Inc()
 		return nil, err
 	}
 	f.metrics.duration.Observe(time.Since(start).Seconds())
-	f.metrics.lastSync.SetToCurrentTime()
+	f.metrics.lastSync.Set(float64(start.UnixMilli()) / 1000)
 	f.metrics.show(set)
 	return set, nil
 }
 
-func (f *Fetcher) fetch(ctx context.Context) (*block.Set, error) {
-	dirs, err := list(ctx, f.bkt)
+func (f *Fetcher) fetch(ctx context.Context, now time.Time) (*block.Set, error) {
+	if err := f.copies.load(); err != nil {
+		f.log.Warn("no local copies used", "err", err)
+	}
+	dirs, err := f.list(ctx, f.knownBlocks(), now)
 	if err != nil {
 		return nil, fmt.Errorf("list the bucket: %w", err)
 	}
-	now, err := f.readAll(ctx, dirs)
-	if err != nil {
+	if err := f.readAll(ctx, dirs); err != nil {
 		return nil, fmt.Errorf("read what the bucket says of its blocks: %w", err)
 	}
-	set := f.assemble(dirs, now)
-	f.known = now
-	f.prune(dirs)
-	return set, nil
+	if err := f.copies.prune(dirs); err != nil {
+		f.log.Warn("old local copies not removed", "err", err)
+	}
+	f.known = dirs
+	return f.assemble(dirs, now), nil
 }
 
-// readAll gives the content of every meta.json and mark that was listed. Errors
-// are kept beside their object; only the end of ctx ends the whole.
-func (f *Fetcher) readAll(ctx context.Context, dirs map[ulid.ULID]*directory) (map[string]parsed, error) {
-	var mu sync.Mutex
-	now := make(map[string]parsed, len(f.known))
-	g, gctx := errgroup.WithContext(ctx)
+// knownBlocks are those of the last look or, before the first, those of which
+// there is a local copy. They are sorted.
+func (f *Fetcher) knownBlocks() []ulid.ULID {
+	ids := slices.Collect(maps.Keys(f.known))
+	if f.known == nil {
+		ids = f.copies.ids()
+	}
+	return block.SortedIDs(ids)
+}
+
+// readAll fills in the content of every meta.json and mark that was listed: from
+// the last look, from local disk, or from the bucket. Errors stay beside their
+// object; only the end of ctx ends the whole.
+func (f *Fetcher) readAll(ctx context.Context, dirs map[ulid.ULID]*directory) error {
+	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.opts.Concurrency)
 	for id, dir := range dirs {
-		for rel, o := range dir.small {
-			if old, ok := f.known[o.Name]; ok && old.version == version(o) {
-				mu.Lock()
-				now[o.Name] = old
-				mu.Unlock()
-				continue
+		for i := range dir.small {
+			c := &dir.small[i]
+			if old := f.known[id]; old != nil {
+				if last := old.find(c.rel); last != nil && last.version == c.version && last.final() {
+					*c = *last
+					continue
+				}
 			}
 			g.Go(func() error {
-				p := f.read(gctx, id, rel, o)
-				if gctx.Err() == nil {
-					f.report(rel, o, p.err)
+				f.read(ctx, id, c)
+				if ctx.Err() == nil {
+					f.report(id, c)
 				}
-				mu.Lock()
-				now[o.Name] = p
-				mu.Unlock()
-				return gctx.Err()
+				return ctx.Err()
 			})
 		}
 	}
-	return now, g.Wait()
+	return g.Wait()
 }
 
 // report logs at once that an object could not be read, because the look at the
 // others may take long. A corrupt meta.json is logged once for each version, a
 // corrupt mark by marks.
-func (f *Fetcher) report(rel string, o bucket.Object, err error) {
+func (f *Fetcher) report(id ulid.ULID, c *content) {
 	switch {
-	case err == nil, errors.Is(err, bucket.ErrNotFound):
-	case errors.Is(err, block.ErrCorrupt) && rel != block.MetaFile:
+	case c.err == nil, errors.Is(c.err, bucket.ErrNotFound):
+	case errors.Is(c.err, block.ErrCorrupt) && c.rel != block.MetaFile:
 	default:
-		f.log.Warn("block left out because what the bucket says of it was not read", "object", o.Name, "err", err)
+		f.log.Warn("block left out because what the bucket says of it was not read", "object", block.ObjectName(id, c.rel), "err", c.err)
 	}
 }
 
-// read gives the content of one object. Whatever may be otherwise next time has no version, so that it is read again.
-func (f *Fetcher) read(ctx context.Context, id ulid.ULID, rel string, o bucket.Object) parsed {
-	if rel == block.MetaFile {
-		return f.readMeta(ctx, id, o)
-	}
-	data, err := f.get(ctx, o)
-	if err != nil {
-		return parsed{err: err}
-	}
-	mark, err := block.ParseMark(block.MarkKind(rel), data)
-	if err != nil {
-		return parsed{version: version(o), err: fmt.Errorf("%s: %w", o.Name, err)}
-	}
-	mark.ID = id // the directory counts
-	return parsed{version: version(o), mark: mark}
-}
-
-func (f *Fetcher) readMeta(ctx context.Context, id ulid.ULID, o bucket.Object) parsed {
-	if meta := f.fromDisk(id, o); meta != nil {
+// read fills in the content of one object.
+func (f *Fetcher) read(ctx context.Context, id ulid.ULID, c *content) {
+	if found := f.fromDisk(id, c); found != nil {
 		f.metrics.reads.WithLabelValues(fromDisk).Inc()
-		return parsed{version: version(o), meta: meta}
+		*c = *found
+		return
 	}
-	data, err := f.get(ctx, o)
+	data, err := f.get(ctx, block.ObjectName(id, c.rel), c.version.size)
 	if err != nil {
-		return parsed{err: err}
+		c.err = err
+		return
 	}
-	meta, err := parseMeta(id, data)
-	if err != nil {
-		return parsed{version: version(o), err: fmt.Errorf("%s: %w", o.Name, err)}
+	*c = f.parse(id, c, data)
+	if c.err == nil {
+		f.toDisk(id, c, data)
 	}
-	f.toDisk(id, o, data)
-	return parsed{version: version(o), meta: meta}
+}
+
+// parse gives the content of a block's object, or in it block.ErrCorrupt.
+func (f *Fetcher) parse(id ulid.ULID, c *content, data []byte) content {
+	parsed := content{rel: c.rel, version: c.version}
+	var err error
+	if c.rel == block.MetaFile {
+		parsed.meta, err = parseMeta(id, data)
+	} else if parsed.mark, err = block.ParseMark(block.MarkKind(c.rel), data); err == nil {
+		parsed.mark.ID = id // the directory counts
+	}
+	switch {
+	case err != nil:
+		parsed.err = fmt.Errorf("%s: %w", block.ObjectName(id, c.rel), err)
+	case parsed.meta != nil:
+		f.shared.meta(parsed.meta)
+	}
+	return parsed
 }
 
 // parseMeta reads the meta of the block whose directory it was found in.
@@ -165,36 +173,38 @@ func parseMeta(id ulid.ULID, data []byte) (*block.Meta, error) {
 }
 
 // get reads a small object of the size that was listed.
-func (f *Fetcher) get(ctx context.Context, o bucket.Object) (data []byte, err error) {
+func (f *Fetcher) get(ctx context.Context, name string, size int64) (data []byte, err error) {
 	f.metrics.reads.WithLabelValues(fromBucket).Inc()
-	r, err := f.bkt.Get(ctx, o.Name)
+	r, err := f.bkt.Get(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", o.Name, err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	data, err = io.ReadAll(io.LimitReader(r, o.Size+1))
+	data, err = io.ReadAll(io.LimitReader(r, size+1))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", o.Name, err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if int64(len(data)) != o.Size {
-		return nil, fmt.Errorf("read %s: its size is not the %d bytes that were listed", o.Name, o.Size)
+	if int64(len(data)) != size {
+		return nil, fmt.Errorf("read %s: its size is not the %d bytes that were listed", name, size)
 	}
 	return data, nil
 }
 
-// assemble puts directories and contents together.
-func (f *Fetcher) assemble(dirs map[ulid.ULID]*directory, now map[string]parsed) *block.Set {
-	set := &block.Set{}
+// assemble makes a set of directories and their contents.
+func (f *Fetcher) assemble(dirs map[ulid.ULID]*directory, listed time.Time) *block.Set {
+	set := &block.Set{Listed: listed}
 	for id, dir := range dirs {
-		marks, err := f.marks(id, dir, now)
-		meta, complete := now[block.MetaName(id)]
-		err = errors.Join(meta.err, err)
+		marks, err := f.marks(id, dir)
+		meta := dir.find(block.MetaFile)
+		if meta != nil {
+			err = errors.Join(meta.err, err)
+		}
 		switch {
 		case errors.Is(err, bucket.ErrNotFound):
 			// Deleted since it was listed: the next look sees what is left of it.
 		case err != nil:
 			set.Unreadable = append(set.Unreadable, block.Unreadable{ID: id, Err: err})
-		case complete:
+		case meta != nil:
 			set.Blocks = append(set.Blocks, &block.Entry{
 				Meta: meta.meta, Objects: dir.objects,
 				Deletion: marks[block.DeletionMark], NoCompact: marks[block.NoCompactMark], NoDownsample: marks[block.NoDownsampleMark],
@@ -205,28 +215,31 @@ func (f *Fetcher) assemble(dirs map[ulid.ULID]*directory, now map[string]parsed)
 			})
 		}
 	}
-	sortSet(set)
+	block.Sort(set.Blocks)
+	slices.SortFunc(set.Partial, func(a, b block.Partial) int { return a.ID.Compare(b.ID) })
+	slices.SortFunc(set.Unreadable, func(a, b block.Unreadable) int { return a.ID.Compare(b.ID) })
 	return set
 }
 
 // marks gives a block's marks. A mark that will never be readable counts as
 // absent, as it does for Thanos; one that could not be read this time makes the
 // block unreadable, because what it forbids is not known.
-func (f *Fetcher) marks(id ulid.ULID, dir *directory, now map[string]parsed) (map[block.MarkKind]*block.Mark, error) {
-	marks := map[block.MarkKind]*block.Mark{}
+func (f *Fetcher) marks(id ulid.ULID, dir *directory) (map[block.MarkKind]*block.Mark, error) {
+	var marks map[block.MarkKind]*block.Mark // most blocks have none
 	var errs []error
-	for _, kind := range block.MarkKinds() {
-		o, ok := dir.small[string(kind)]
-		if !ok {
-			continue
-		}
-		switch p := now[o.Name]; {
-		case errors.Is(p.err, block.ErrCorrupt):
-			f.log.Warn("mark ignored because it cannot be read", "block", id, "mark", kind, "err", p.err)
-		case p.err != nil:
-			errs = append(errs, p.err)
+	for i := range dir.small {
+		c := &dir.small[i]
+		switch {
+		case c.rel == block.MetaFile:
+		case errors.Is(c.err, block.ErrCorrupt):
+			f.log.Warn("mark ignored because it cannot be read", "block", id, "mark", c.rel, "err", c.err)
+		case c.err != nil:
+			errs = append(errs, c.err)
 		default:
-			marks[kind] = p.mark
+			if marks == nil {
+				marks = map[block.MarkKind]*block.Mark{}
+			}
+			marks[block.MarkKind(c.rel)] = c.mark
 		}
 	}
 	return marks, errors.Join(errs...)

@@ -224,14 +224,16 @@ func TestOnlyWhatIsNewIsRead(t *testing.T) {
 	}
 }
 
-func TestARestartReadsMetasFromDisk(t *testing.T) {
+func TestARestartReadsFromDisk(t *testing.T) {
 	b, dir := newBucket(), filepath.Join(t.TempDir(), "metas")
 	first, second := hours(t, b, 0, 2), hours(t, b, 2, 4)
+	b.put(t, block.MarkName(second.ULID, block.NoCompactMark), mark(second.ULID, block.NoCompactMark, 5))
 	fetch(t, newFetcher(b, dir))
 	b.seen()
 
-	if got := len(fetch(t, newFetcher(b, dir)).Blocks); got != 2 {
-		t.Errorf("got %d blocks, want 2", got)
+	restarted := fetch(t, newFetcher(b, dir)).Blocks
+	if len(restarted) != 2 || restarted[1].NoCompact == nil {
+		t.Errorf("got %d blocks, want 2, the second of them marked", len(restarted))
 	}
 	if got := b.seen(); len(got) > 0 {
 		t.Errorf("read from the bucket: %v, want nothing", got)
@@ -245,14 +247,20 @@ func TestARestartReadsMetasFromDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.remove(t, block.MetaName(second.ULID))
+	b.remove(t, block.MarkName(second.ULID, block.NoCompactMark))
+	for _, name := range []string{tmpPrefix + "123", "notes.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if got := len(fetch(t, newFetcher(b, dir)).Blocks); got != 1 {
 		t.Errorf("got %d blocks, want 1", got)
 	}
 	if got, want := b.seen(), []string{block.MetaName(first.ULID)}; !slices.Equal(got, want) {
 		t.Errorf("read from the bucket: %v, want %v, whose copy is empty", got, want)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
-		t.Errorf("left on disk: %v, %v; want the copy of the first block alone", left, err)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 || left[0].Name() != filepath.Base(copies[0]) || left[1].Name() != "notes.txt" {
+		t.Errorf("left on disk: %v, %v; want the copy of the first block and what is not ours", left, err)
 	}
 }
 
@@ -293,6 +301,12 @@ func TestAListingThatBreaksOffGivesNoSet(t *testing.T) {
 	b := newBucket()
 	hours(t, b, 0, 2)
 	f := newFetcher(b, "")
+	began := time.Now()
+	last := fetch(t, f)
+	if last.Listed.Before(began) || last.Listed.After(time.Now()) {
+		t.Errorf("the set was listed at %s, want a time since %s", last.Listed, began)
+	}
+	b.seen()
 	b.broken[""] = bucket.ErrTransient
 	if set, err := f.Fetch(t.Context()); !errors.Is(err, bucket.ErrTransient) || set != nil {
 		t.Errorf("got %v, %v; want no set and %v", set, err, bucket.ErrTransient)
@@ -300,7 +314,16 @@ func TestAListingThatBreaksOffGivesNoSet(t *testing.T) {
 	if got := testutil.ToFloat64(f.metrics.failures); got != 1 {
 		t.Errorf("failures counted: got %v, want 1", got)
 	}
+	if got, want := testutil.ToFloat64(f.metrics.lastSync), float64(last.Listed.UnixMilli())/1000; got != want {
+		t.Errorf("time of the last look: got %v, want %v, that of the last whole one", got, want)
+	}
 	clear(b.broken)
+	if got := len(fetch(t, f).Blocks); got != 1 {
+		t.Errorf("after the outage: got %d blocks, want 1", got)
+	}
+	if got := b.seen(); len(got) > 0 {
+		t.Errorf("read after the outage: %v, want nothing, for nothing is new", got)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if set, err := f.Fetch(ctx); !errors.Is(err, context.Canceled) || set != nil {

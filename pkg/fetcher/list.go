@@ -1,59 +1,171 @@
 package fetcher
 
 import (
-	"cmp"
 	"context"
-	"fmt"
+	"encoding/binary"
+	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/bucket"
 )
 
-// directory is what the listing says of one block.
+const (
+	// pageSize is how many objects S3 and its likes list in one request.
+	pageSize = 1000
+	// spans are listed side by side once the first page was not all. Each ends
+	// inside a page, so more of them are quicker and cost up to a request each.
+	spans = 4
+)
+
+// directory is what is known of one block.
 type directory struct {
-	// small are meta.json and marks by relative name: what has to be read.
-	small   map[string]bucket.Object
-	objects map[string]int64
+	objects map[string]int64 // sizes by relative name
 	newest  time.Time
+	small   []content // meta.json and marks, by relative name
 }
 
-// list looks at the whole bucket, once, and forgets what is no part of a block.
-func list(ctx context.Context, bkt bucket.Reader) (map[ulid.ULID]*directory, error) {
-	dirs := map[ulid.ULID]*directory{}
-	err := bucket.List(ctx, bkt, "", "", func(o bucket.Object) error {
-		id, rel, ok := block.ParseName(o.Name)
-		if !ok {
-			return nil
+// find gives meta.json or a mark, or nil.
+func (d *directory) find(rel string) *content {
+	for i := range d.small {
+		if d.small[i].rel == rel {
+			return &d.small[i]
 		}
-		dir := dirs[id]
-		if dir == nil {
-			dir = &directory{small: map[string]bucket.Object{}, objects: map[string]int64{}}
-			dirs[id] = dir
-		}
-		dir.objects[rel] = o.Size
-		if o.LastModified.After(dir.newest) {
-			dir.newest = o.LastModified
-		}
-		if rel == block.MetaFile || slices.Contains(block.MarkKinds(), block.MarkKind(rel)) {
-			dir.small[rel] = o
-		}
-		return nil
-	})
-	return dirs, err
+	}
+	return nil
+}
+
+// content is one version of a meta.json or a mark, and what it says.
+type content struct {
+	rel     string
+	version version
+	// One of these is set once it was read.
+	meta *block.Meta
+	mark *block.Mark
+	err  error
+}
+
+// final reports whether another read would bring nothing new.
+func (c *content) final() bool {
+	return c.meta != nil || c.mark != nil || errors.Is(c.err, block.ErrCorrupt)
 }
 
 // version tells two contents of one object name apart.
-func version(o bucket.Object) string {
-	return fmt.Sprintf("%s %d %d", o.ETag, o.Size, o.LastModified.UnixNano())
+type version struct {
+	etag           string
+	size, modified int64
 }
 
-// sortSet brings a set into its order.
-func sortSet(set *block.Set) {
-	block.Sort(set.Blocks)
-	slices.SortFunc(set.Partial, func(a, b block.Partial) int { return cmp.Compare(a.ID.String(), b.ID.String()) })
-	slices.SortFunc(set.Unreadable, func(a, b block.Unreadable) int { return cmp.Compare(a.ID.String(), b.ID.String()) })
+// listing collects one look at a bucket.
+type listing struct {
+	bkt    bucket.Reader
+	shared *shared
+
+	mu   sync.Mutex
+	dirs map[ulid.ULID]*directory
+}
+
+// list looks at the whole bucket, once, and forgets what is no part of a block.
+// The first page is asked for alone. If it is full, the rest is listed in spans
+// side by side, cut where the known blocks say that their objects are shared out
+// evenly; if none is known, evenly over the time until now.
+func (f *Fetcher) list(ctx context.Context, known []ulid.ULID, now time.Time) (map[ulid.ULID]*directory, error) {
+	l := &listing{bkt: f.bkt, shared: f.shared, dirs: map[ulid.ULID]*directory{}}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		n, until := 0, ""
+		return l.span(ctx, "", func(o bucket.Object) bool {
+			if until != "" && o.Name > until {
+				return false
+			}
+			if n++; n == pageSize {
+				cuts := append(cut(o.Name, known, now), "")
+				until = cuts[0]
+				for i, from := range cuts[:len(cuts)-1] {
+					to := cuts[i+1]
+					g.Go(func() error {
+						return l.span(ctx, from, func(o bucket.Object) bool { return to == "" || o.Name <= to })
+					})
+				}
+			}
+			return true
+		})
+	})
+	err := g.Wait()
+	return l.dirs, err
+}
+
+// span lists the objects behind a name until one is not wanted.
+func (l *listing) span(ctx context.Context, after string, wanted func(bucket.Object) bool) error {
+	errEnd := errors.New("the end of the span")
+	err := bucket.List(ctx, l.bkt, "", after, func(o bucket.Object) error {
+		if !wanted(o) {
+			return errEnd
+		}
+		l.add(o)
+		return nil
+	})
+	if errors.Is(err, errEnd) {
+		return nil
+	}
+	return err
+}
+
+func (l *listing) add(o bucket.Object) {
+	id, rel, ok := block.ParseName(o.Name)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	dir := l.dirs[id]
+	if dir == nil {
+		dir = &directory{objects: map[string]int64{}}
+		l.dirs[id] = dir
+	}
+	rel = l.shared.name(rel)
+	dir.objects[rel] = o.Size
+	if o.LastModified.After(dir.newest) {
+		dir.newest = o.LastModified
+	}
+	if rel == block.MetaFile || slices.Contains(block.MarkKinds(), block.MarkKind(rel)) {
+		dir.small = append(dir.small, content{rel: rel, version: version{o.ETag, o.Size, o.LastModified.UnixNano()}})
+	}
+}
+
+// cut gives the names at which the part of the listing behind last is divided, in
+// rising order. None of them is the name of an object of a block. known is sorted.
+func cut(last string, known []ulid.ULID, now time.Time) []string {
+	id, _, _ := block.ParseName(last) // the zero ULID, before all others, if it is not of a block
+	from, _ := slices.BinarySearchFunc(known, id, ulid.ULID.Compare)
+	var cuts []string
+	for i := 1; i < spans; i++ {
+		at := between(id, now, i)
+		if rest := known[from:]; len(rest) > spans {
+			at = rest[len(rest)*i/spans]
+		}
+		if name := at.String(); name > last && (len(cuts) == 0 || name > cuts[len(cuts)-1]) {
+			cuts = append(cuts, name)
+		}
+	}
+	return cuts
+}
+
+// between gives the first ULID of the i-th span of the time from a block until now.
+func between(id ulid.ULID, now time.Time, i int) ulid.ULID {
+	from, to := id.Time(), ulid.Timestamp(now)
+	if to < from {
+		to = from
+	}
+	var at ulid.ULID
+	// A ULID begins with its time in milliseconds, in 48 bits.
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], from+(to-from)/spans*uint64(i))
+	copy(at[:6], ms[2:])
+	return at
 }
