@@ -99,49 +99,41 @@ func (w bitWriter) openWindow(buf []byte, head field, change uint64) (bitWriter,
 	return w.put(buf, head.v, head.n).putLong(buf, in.out(change), size), in
 }
 
-// varbitOnes says for each length of a number, in bits, with how many ones its
-// varbit field begins. 65 is the length that signedLen gives to 0.
-const varbitOnes = "011122233344455555566666667777777777777777777777777777777888888880"
-
-// signedLen is how many bits a signed number takes whose greatest value is one
-// more than two's complement would have it.
-func signedLen(v int64) int {
-	sign := v >> 63
-	return 1 + bits.Len64(uint64(v^sign-2*sign-1)) // of v-1, or of -v
-}
-
-// varbit returns the field that bitReader.varbit reads, and its length; 0 if it is longer than 32 bits.
-func varbit(v uint64, size int) (field uint64, n uint) {
-	ones := uint(varbitOnes[size] - '0')
-	if ones > 6 {
-		return 0, 0
-	}
-	width := uint(0x19_12_0c_09_06_03_00>>(8*ones)) & 0xff
-	n = ones + 1 + width
-	return (1<<(n&63) - 2<<(width&63)) | v&(1<<(width&63)-1), n
-}
-
 // putVarint writes what bitReader.varint reads.
 func (w bitWriter) putVarint(buf []byte, v int64) bitWriter {
-	size := signedLen(v)
-	if field, n := varbit(uint64(v), size); n > 0 {
-		return w.put(buf, field, n)
+	if v == 0 {
+		return w.put(buf, 0, 1)
 	}
-	return w.putLongVarbit(buf, uint64(v), size)
+	sign := v >> 63
+	// A positive number may be one more than two's complement would have it.
+	return w.putVarbit(buf, uint64(v), 1+bits.Len64(uint64(v^sign-2*sign-1)))
 }
 
 // putVaruint writes what edge.varuint reads.
 func (w bitWriter) putVaruint(buf []byte, v uint64) bitWriter {
-	size := bits.Len64(v)
-	if field, n := varbit(v, size); n > 0 {
-		return w.put(buf, field, n)
+	if v == 0 {
+		return w.put(buf, 0, 1)
 	}
-	return w.putLongVarbit(buf, v, size)
+	return w.putVarbit(buf, v, bits.Len64(v))
 }
 
-// putLongVarbit writes the fields for which varbit has no length.
-func (w bitWriter) putLongVarbit(buf []byte, v uint64, size int) bitWriter {
-	if size <= 56 {
+// putVarbit writes a number of so many bits. Processors guess the case mostly
+// rightly, and then need not wait for it, as they would for a look into a table.
+func (w bitWriter) putVarbit(buf []byte, v uint64, size int) bitWriter {
+	switch {
+	case size <= 3:
+		return w.put(buf, 0b10<<3|v&(1<<3-1), 5)
+	case size <= 6:
+		return w.put(buf, 0b110<<6|v&(1<<6-1), 9)
+	case size <= 9:
+		return w.put(buf, 0b1110<<9|v&(1<<9-1), 13)
+	case size <= 12:
+		return w.put(buf, 0b11110<<12|v&(1<<12-1), 17)
+	case size <= 18:
+		return w.put(buf, 0b111110<<18|v&(1<<18-1), 24)
+	case size <= 25:
+		return w.put(buf, 0b1111110<<25|v&(1<<25-1), 32)
+	case size <= 56:
 		return w.put(buf, 0b11111110, 8).put(buf, v&(1<<56-1), 56)
 	}
 	return w.put(buf, 0b11111111, 8).putLong(buf, v, 64)
@@ -164,6 +156,10 @@ func (w bitWriter) putSteps(buf []byte, values, last, deltas []int64) bitWriter 
 		delta := v - last[i]
 		step := delta - deltas[i]
 		last[i], deltas[i] = v, delta
+		if step == 0 {
+			w = w.putZero(buf)
+			continue
+		}
 		w = w.putVarint(buf, step)
 	}
 	return w

@@ -141,9 +141,9 @@ type run struct {
 func (e *Encoder) findRun(s *Samples, from, end int, stale histogram.CounterResetHint) (r run, err error) {
 	switch s.Type(from) {
 	case chunkenc.ValHistogram:
-		r, err = findRun(&e.layout, s.H[from:end], bucketedInt, fellInt, stale)
+		r, err = ints().findRun(&e.layout, s.H[from:end], stale)
 	case chunkenc.ValFloatHistogram:
-		r, err = findRun(&e.layout, s.FH[from:end], bucketedFloat, fellFloat, stale)
+		r, err = floats().findRun(&e.layout, s.FH[from:end], stale)
 	case chunkenc.ValFloat, chunkenc.ValNone:
 		r.to = end - from
 	}

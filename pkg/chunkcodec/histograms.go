@@ -20,29 +20,12 @@ type bucketed[B int64 | float64] struct {
 	buckets       [2][]B
 }
 
-func bucketedInt(h *histogram.Histogram) bucketed[int64] {
-	return bucketed[int64]{
-		h.CounterResetHint, value.IsStaleNaN(h.Sum), h.Schema, h.ZeroThreshold, h.CustomValues,
-		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans}, [2][]int64{h.PositiveBuckets, h.NegativeBuckets},
-	}
-}
-
-func bucketedFloat(h *histogram.FloatHistogram) bucketed[float64] {
-	return bucketed[float64]{
-		h.CounterResetHint, value.IsStaleNaN(h.Sum), h.Schema, h.ZeroThreshold, h.CustomValues,
-		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans}, [2][]float64{h.PositiveBuckets, h.NegativeBuckets},
-	}
-}
-
-// check refuses a histogram whose buckets are not those of its spans; before is one that passed.
-func (h *bucketed[B]) check(before *bucketed[B]) error {
+// check refuses a histogram whose buckets are not those of its spans.
+func (h *bucketed[B]) check() error {
 	if h.stale {
 		return nil // and writes no buckets
 	}
 	for side, spans := range h.spans {
-		if len(h.buckets[side]) == len(before.buckets[side]) && sameSpans(spans, before.spans[side]) {
-			continue
-		}
 		n, err := countBuckets(spans)
 		if err != nil {
 			return err
@@ -61,30 +44,28 @@ func (h *bucketed[B]) check(before *bucketed[B]) error {
 type company[B int64 | float64] struct {
 	layout *chunkLayout
 	gauge  bool
-	last   bucketed[B]
 }
 
 // begin makes h the first one.
-func (c *company[B]) begin(h *bucketed[B]) {
-	c.gauge = h.hint == histogram.GaugeType
-	c.last = *h
+func begin[B int64 | float64](l *chunkLayout, h *bucketed[B]) company[B] {
 	first := &bucketed[B]{} // a stale marker has no layout
 	if !h.stale {
 		first = h
 	}
-	c.layout.schema, c.layout.zeroThreshold, c.layout.customValues = first.schema, first.zeroThreshold, first.customValues
+	l.schema, l.zeroThreshold, l.customValues = first.schema, first.zeroThreshold, first.customValues
 	for side, spans := range first.spans {
-		c.layout.spans[side] = append(c.layout.spans[side][:0], spans...)
-		c.layout.buckets[side] = len(first.buckets[side])
+		l.spans[side] = append(l.spans[side][:0], spans...)
+		l.buckets[side] = len(first.buckets[side])
 	}
+	return company[B]{layout: l, gauge: h.hint == histogram.GaugeType}
 }
 
 // counts says in which of them a histogram falls below the one before.
 type counts struct{ all, zero bool }
 
-// admit takes in the next histogram. If the chunk ends before it, it returns
+// admit takes in the histogram that follows last. If the chunk ends before it, it returns
 // false and the reset header of the next chunk.
-func (c *company[B]) admit(h *bucketed[B], fell counts) (chunkenc.CounterResetHeader, bool) {
+func (c *company[B]) admit(last, h *bucketed[B], fell counts) (chunkenc.CounterResetHeader, bool) {
 	gauge := h.hint == histogram.GaugeType
 	other, reset := chunkenc.UnknownCounterReset, chunkenc.CounterReset
 	if gauge {
@@ -99,30 +80,29 @@ func (c *company[B]) admit(h *bucketed[B], fell counts) (chunkenc.CounterResetHe
 	case h.hint == histogram.CounterReset:
 		return reset, false
 	case h.stale:
-	case c.last.stale:
+	case last.stale:
 		return other, false
 	case fell.all:
 		return reset, false
-	case h.schema != c.last.schema || h.zeroThreshold != c.last.zeroThreshold:
+	case h.schema != last.schema || h.zeroThreshold != last.zeroThreshold:
 		return other, false
-	case histogram.IsCustomBucketsSchema(h.schema) && !histogram.CustomBucketBoundsMatch(h.customValues, c.last.customValues):
+	case histogram.IsCustomBucketsSchema(h.schema) && !histogram.CustomBucketBoundsMatch(h.customValues, last.customValues):
 		return reset, false
-	case fell.zero || !c.admitBuckets(h):
+	case fell.zero || !c.admitBuckets(last, h):
 		return reset, false
 	}
-	c.last = *h
 	return 0, true
 }
 
 // admitBuckets widens the layout for the buckets of h. It returns false where one of a counter fell.
-func (c *company[B]) admitBuckets(h *bucketed[B]) bool {
-	if sameSpans(h.spans[0], c.last.spans[0]) && sameSpans(h.spans[1], c.last.spans[1]) {
-		return c.gauge || !falls(c.last.buckets[0], h.buckets[0]) && !falls(c.last.buckets[1], h.buckets[1])
+func (c *company[B]) admitBuckets(last, h *bucketed[B]) bool {
+	if sameSpans(h.spans[0], last.spans[0]) && sameSpans(h.spans[1], last.spans[1]) {
+		return c.gauge || !falls(last.buckets[0], h.buckets[0]) && !falls(last.buckets[1], h.buckets[1])
 	}
 	var both [2]union
 	for side, spans := range h.spans {
 		both[side] = unite(c.layout.wider[side][:0], c.layout.spans[side],
-			newTally(c.last.spans[side], c.last.buckets[side]), newTally(spans, h.buckets[side]))
+			newTally(last.spans[side], last.buckets[side]), newTally(spans, h.buckets[side]))
 		c.layout.wider[side] = both[side].spans
 		if both[side].falls && !c.gauge {
 			return false
@@ -172,38 +152,99 @@ func (h *bucketed[B]) header() chunkenc.CounterResetHeader {
 	return chunkenc.UnknownCounterReset
 }
 
+// kind is what is done with histograms of one kind.
+type kind[H any, B int64 | float64] struct {
+	look func(*H) bucketed[B]
+	fell func(before, now *H) counts
+	// plain reports that now continues a chunk without further thought, as
+	// nearly all do. It may say no of others.
+	plain func(before, now *H) bool
+}
+
 // findRun counts the histograms that share a chunk, from the first one on, and
 // finds their layout. Stale markers, of which decoding tells no more than that, are gauges where stale says so.
-func findRun[H any, B int64 | float64](
-	l *chunkLayout, hs []*H, look func(*H) bucketed[B], fell func(before, now *H) counts, stale histogram.CounterResetHint,
-) (run, error) {
-	c := company[B]{layout: l}
-	var r run
+func (k kind[H, B]) findRun(l *chunkLayout, hs []*H, stale histogram.CounterResetHint) (run, error) {
+	look := func(h *H) bucketed[B] {
+		b := k.look(h)
+		if b.stale && stale == histogram.GaugeType {
+			b.hint = stale
+		}
+		return b
+	}
+	first := look(hs[0])
+	if err := first.check(); err != nil {
+		return run{}, err
+	}
+	c := begin(l, &first)
+	r := run{to: 1, reset: first.header()}
 	for ; r.to < len(hs); r.to++ {
-		h := look(hs[r.to])
-		if h.stale && stale == histogram.GaugeType {
-			h.hint = stale
-		}
-		if err := h.check(&c.last); err != nil {
-			return r, err
-		}
-		if r.to == 0 {
-			r.reset = h.header()
-			c.begin(&h)
+		if k.plain(hs[r.to-1], hs[r.to]) {
 			continue
 		}
+		last, now := look(hs[r.to-1]), look(hs[r.to])
+		if err := now.check(); err != nil {
+			return r, err
+		}
 		var ok bool
-		if r.next, ok = c.admit(&h, fell(hs[r.to-1], hs[r.to])); !ok {
+		if r.next, ok = c.admit(&last, &now, k.fell(hs[r.to-1], hs[r.to])); !ok {
 			return r, nil
 		}
 	}
 	return r, nil
 }
 
+func ints() kind[histogram.Histogram, int64] {
+	return kind[histogram.Histogram, int64]{look: lookInt, fell: fellInt, plain: plainInt}
+}
+
+func lookInt(h *histogram.Histogram) bucketed[int64] {
+	return bucketed[int64]{
+		h.CounterResetHint, value.IsStaleNaN(h.Sum), h.Schema, h.ZeroThreshold, h.CustomValues,
+		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans}, [2][]int64{h.PositiveBuckets, h.NegativeBuckets},
+	}
+}
+
 func fellInt(before, now *histogram.Histogram) counts {
 	return counts{now.Count < before.Count, now.ZeroCount < before.ZeroCount}
+}
+
+func plainInt(before, now *histogram.Histogram) bool {
+	gauge := isGauge(now.CounterResetHint)
+	return gauge == isGauge(before.CounterResetHint) && now.CounterResetHint != histogram.CounterReset &&
+		!value.IsStaleNaN(before.Sum) && !value.IsStaleNaN(now.Sum) &&
+		now.Schema == before.Schema && now.ZeroThreshold == before.ZeroThreshold &&
+		histogram.CustomBucketBoundsMatch(now.CustomValues, before.CustomValues) &&
+		sameSpans(now.PositiveSpans, before.PositiveSpans) && sameSpans(now.NegativeSpans, before.NegativeSpans) &&
+		len(now.PositiveBuckets) == len(before.PositiveBuckets) && len(now.NegativeBuckets) == len(before.NegativeBuckets) &&
+		(gauge || now.Count >= before.Count && now.ZeroCount >= before.ZeroCount &&
+			!falls(before.PositiveBuckets, now.PositiveBuckets) && !falls(before.NegativeBuckets, now.NegativeBuckets))
+}
+
+func floats() kind[histogram.FloatHistogram, float64] {
+	return kind[histogram.FloatHistogram, float64]{look: lookFloat, fell: fellFloat, plain: plainFloat}
+}
+
+func lookFloat(h *histogram.FloatHistogram) bucketed[float64] {
+	return bucketed[float64]{
+		h.CounterResetHint, value.IsStaleNaN(h.Sum), h.Schema, h.ZeroThreshold, h.CustomValues,
+		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans}, [2][]float64{h.PositiveBuckets, h.NegativeBuckets},
+	}
 }
 
 func fellFloat(before, now *histogram.FloatHistogram) counts {
 	return counts{now.Count < before.Count, now.ZeroCount < before.ZeroCount}
 }
+
+func plainFloat(before, now *histogram.FloatHistogram) bool {
+	gauge := isGauge(now.CounterResetHint)
+	return gauge == isGauge(before.CounterResetHint) && now.CounterResetHint != histogram.CounterReset &&
+		!value.IsStaleNaN(before.Sum) && !value.IsStaleNaN(now.Sum) &&
+		now.Schema == before.Schema && now.ZeroThreshold == before.ZeroThreshold &&
+		histogram.CustomBucketBoundsMatch(now.CustomValues, before.CustomValues) &&
+		sameSpans(now.PositiveSpans, before.PositiveSpans) && sameSpans(now.NegativeSpans, before.NegativeSpans) &&
+		len(now.PositiveBuckets) == len(before.PositiveBuckets) && len(now.NegativeBuckets) == len(before.NegativeBuckets) &&
+		(gauge || now.Count >= before.Count && now.ZeroCount >= before.ZeroCount &&
+			!falls(before.PositiveBuckets, now.PositiveBuckets) && !falls(before.NegativeBuckets, now.NegativeBuckets))
+}
+
+func isGauge(hint histogram.CounterResetHint) bool { return hint == histogram.GaugeType }
