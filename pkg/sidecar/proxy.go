@@ -54,7 +54,8 @@ func (p *Proxy) Rules(ctx context.Context, req proxyapi.RulesRequest) ([]proxyap
 	if err != nil {
 		return nil, nil, markProxy("ask Prometheus for its rules", err)
 	}
-	for _, g := range data.Groups {
+	for gi, g := range data.Groups {
+		data.Groups[gi].Abort = true // a single Prometheus knows no partial answers, and says nothing of it
 		for i, r := range g.Rules {
 			g.Rules[i].Labels = with(r.Labels, state.External)
 			for j, a := range r.Alerts {

@@ -62,6 +62,9 @@ func TestTheProxyAddsExternalLabels(t *testing.T) {
 			if len(groups) != 1 || len(groups[0].Rules) != 1 || len(groups[0].Rules[0].Alerts) != 1 {
 				return fmt.Errorf("got groups %+v, want an alerting rule with an alert", groups)
 			}
+			if !groups[0].Abort {
+				return fmt.Errorf("the group wants partial answers, want all or nothing, as Thanos' sidecar says: %+v", groups[0])
+			}
 			r := groups[0].Rules[0]
 			if want := `{cluster="eu", severity="page"}`; r.Labels.String() != want || r.State != proxyapi.StateFiring {
 				return fmt.Errorf("rule has labels %s and state %s, want %s and firing", r.Labels, r.State, want)
