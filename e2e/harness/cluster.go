@@ -22,6 +22,8 @@ type Options struct {
 	// Bin holds Varve's binaries (sidecar, store, query, compact), Tools those
 	// of others (prometheus, versitygw, …).
 	Bin, Tools string
+	// S3Args are added to those of S3 servers.
+	S3Args []string
 	// Logf receives one line for each process that starts or ends.
 	Logf func(format string, args ...any)
 }

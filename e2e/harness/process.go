@@ -84,6 +84,9 @@ func (c *Cluster) Start(command Command) (*Process, error) {
 	return p, nil
 }
 
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Done is closed once the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
@@ -52,7 +53,7 @@ func (c *Cluster) S3(ctx context.Context, buckets ...string) (*S3, error) {
 	p, err := c.Start(Command{
 		Name: "s3",
 		Path: binary,
-		Args: []string{"--port", endpoint, "--iam-dir", iam, "--health", "/healthz", "--quiet", "posix", root},
+		Args: slices.Concat([]string{"--port", endpoint, "--iam-dir", iam, "--health", "/healthz", "--quiet"}, c.opts.S3Args, []string{"posix", root}),
 		Env:  []string{"ROOT_ACCESS_KEY=" + AccessKey, "ROOT_SECRET_KEY=" + SecretKey},
 	})
 	if err != nil {
