@@ -143,37 +143,99 @@ func (c *cell) contradicts(k *track, t int64) (bool, error) {
 	return !tooFar(after-before, interval), nil
 }
 
-// fill puts the samples of k into the holes of out. Samples within half an
-// interval of a hole's border are left out: with clocks that differ they could
-// be older than what stands there. Stale markers are no borders.
+// fill puts the samples of k into the holes of out. Stale markers are no borders.
 func (c *cell) fill(out []run, k *track) (filled []run, err error) {
 	var added []run
-	left, any := c.start, false
+	var left *border
 	near := 3 * c.shortest / 2 // no longer distance is for sure no hole
 	for _, r := range out {
-		stale := r.anyStale(c.reps)
+		stale, at := r.anyStale(c.reps), c.reps[r.rep].units[r.unit].at+r.from
 		for i, t := range r.times(c.reps) {
+			right := border{t, ref{r.rep, at + i}}
 			switch {
 			case stale && r.stale(c.reps, i):
 				continue
-			case any && t-left <= near: // nearly always
-			case !any && c.offEdge(t-c.start, t):
-				added, err = k.between(added, c.start, t-c.margin(t))
-			case any && c.hole(left, t):
-				added, err = k.between(added, left+c.margin(left), t-c.margin(t))
+			case left != nil && t-left.t <= near: // nearly always
+			case left == nil && c.offEdge(t-c.start, t), left != nil && c.hole(left.t, t):
+				if added, err = c.take(added, k, left, &right); err != nil {
+					return nil, err
+				}
 			}
-			if err != nil {
-				return nil, err
+			if left == nil {
+				left = new(border)
 			}
-			left, any = t, true
+			*left = right
 		}
 	}
-	if !any {
-		added, err = k.between(nil, c.start, c.end-1)
-	} else if c.offEdge(c.end-left, left) {
-		added, err = k.between(added, left+c.margin(left), c.end-1)
+	if left == nil || c.offEdge(c.end-left.t, left.t) {
+		added, err = c.take(added, k, left, nil)
 	}
 	return c.join(out, added), err
+}
+
+// border is a sample beside a hole.
+type border struct {
+	t  int64
+	at ref
+}
+
+// take appends what k has between two borders, nil at an edge of the cell.
+// Samples within half an interval of a border are left out: with clocks that
+// differ they could be older than what stands there. So are those that are
+// further away, but less than an interval, and known to be older.
+func (c *cell) take(dst []run, k *track, left, right *border) ([]run, error) {
+	from, to := c.start, c.end-1
+	if left != nil {
+		from = left.t + c.margin(left.t)
+	}
+	if right != nil {
+		to = right.t - c.margin(right.t)
+	}
+	n := len(dst)
+	dst, err := k.between(dst, from, to)
+	if err != nil {
+		return nil, err
+	}
+	rows := dst[n:]
+	for left != nil && len(rows) > 0 {
+		r := rows[0]
+		if !reversed(c.reps, left.at, r.at(c.reps, 0), c.interval(left.t)) {
+			break
+		}
+		rows = skip(rows, 1)
+	}
+	for right != nil && len(rows) > 0 {
+		r := &rows[len(rows)-1]
+		if !reversed(c.reps, r.at(c.reps, r.to-r.from-1), right.at, c.interval(right.t)) {
+			break
+		}
+		if r.to--; r.from == r.to {
+			rows = rows[:len(rows)-1]
+		}
+	}
+	return append(dst[:n], rows...), nil
+}
+
+// at is where sample i of a decoded row stands.
+func (r run) at(reps []*replica, i int) ref {
+	return ref{r.rep, reps[r.rep].units[r.unit].at + r.from + i}
+}
+
+// reversed reports whether a, less than an interval before b, is known to have
+// been scraped after it: b counts for a process that ended when that of a began,
+// or for the same one, and has counted less. Start timestamps tell; they may also be
+// guesses of the replicas, so those that are older than b by an interval do not count as the start of another process.
+func reversed(reps []*replica, a, b ref, interval int64) bool {
+	ra, rb := reps[a.rep], reps[b.rep]
+	startA, startB := ra.s.Start(a.i), rb.s.Start(b.i)
+	switch t := rb.s.T[b.i]; {
+	case startA == 0 || startB == 0 || t-ra.s.T[a.i] >= interval:
+		return false
+	case startA == startB:
+		return rb.s.V[b.i] < ra.s.V[a.i] && ra.histogram(a.i) == rb.histogram(b.i)
+	default:
+		return startB < startA && t-startA < interval
+	}
 }
 
 // join merges two lists; of equal times that of a stays, unless it is a stale marker.

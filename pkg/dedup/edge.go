@@ -16,6 +16,7 @@ type line struct {
 	from int   // where it begins in runs
 
 	before, after [edgeDeltas + 1]int64 // memory for times beside an edge
+	tail, head    ref                   // the two samples beside it
 }
 
 // add appends the choice of the next cell, rows. Where the replica changed exactly
@@ -34,7 +35,7 @@ func (l *line) add(start int64, rows []run) error {
 			if err != nil {
 				return err
 			}
-			if !breaksRhythm(start, tail, head) {
+			if !l.breaksRhythm(start, tail, head) {
 				break
 			}
 			rows = l.without(rows, head[0])
@@ -73,10 +74,13 @@ func (l *line) first(rows []run) ([]int64, error) {
 			return nil, err
 		}
 		for i, t := range r.times(l.reps) {
-			if !r.stale(l.reps, i) {
-				out = append(out, t)
+			if r.stale(l.reps, i) {
+				continue
 			}
-			if len(out) == cap(out) {
+			if len(out) == 0 {
+				l.head = r.at(l.reps, i)
+			}
+			if out = append(out, t); len(out) == cap(out) {
 				return out, nil
 			}
 		}
@@ -84,7 +88,8 @@ func (l *line) first(rows []run) ([]int64, error) {
 	return out, nil
 }
 
-// last are the last few times of rows, in rising order, stale markers left out.
+// last are the last few times of rows, in rising order, stale markers left out. Those
+// so near the start of the cell that the cell before could put them out do not count.
 func (l *line) last(rows []run) ([]int64, error) {
 	out := l.before[:0]
 	for _, r := range slices.Backward(rows) {
@@ -92,15 +97,17 @@ func (l *line) last(rows []run) ([]int64, error) {
 			return nil, err
 		}
 		for i, t := range slices.Backward(r.times(l.reps)) {
-			if !r.stale(l.reps, i) {
-				out = append(out, t)
+			if r.stale(l.reps, i) {
+				continue
 			}
-			if len(out) == cap(out) {
-				break
+			if len(out) == cap(out) || t-l.cell < edgeReach {
+				slices.Reverse(out)
+				return out, nil
 			}
-		}
-		if len(out) == cap(out) {
-			break
+			if len(out) == 0 {
+				l.tail = r.at(l.reps, i)
+			}
+			out = append(out, t)
 		}
 	}
 	slices.Reverse(out)
@@ -123,9 +130,9 @@ func (l *line) without(rows []run, t int64) []run {
 
 // breaksRhythm reports whether head[0], the first time after the edge, is
 // nearer to the last before than half the distance at which samples come on
-// either side. That is the lower quartile, so missed scrapes do not hide the
-// rhythm and bursts do not pretend one.
-func breaksRhythm(edge int64, tail, head []int64) bool {
+// either side, or nearer than that distance and known to be older. That is the
+// lower quartile, so missed scrapes do not hide the rhythm and bursts do not pretend one.
+func (l *line) breaksRhythm(edge int64, tail, head []int64) bool {
 	if len(tail) == 0 || len(head) == 0 || head[0]-edge >= edgeReach {
 		return false
 	}
@@ -136,5 +143,8 @@ func breaksRhythm(edge int64, tail, head []int64) bool {
 			rhythm = min(rhythm, quantile(d, 4))
 		}
 	}
-	return rhythm <= 2*edgeReach && tooNear(head[0]-tail[len(tail)-1], rhythm)
+	if rhythm > 2*edgeReach {
+		return false
+	}
+	return tooNear(head[0]-tail[len(tail)-1], rhythm) || reversed(l.reps, l.tail, l.head, rhythm)
 }

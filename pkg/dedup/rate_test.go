@@ -66,7 +66,7 @@ func TestRatesAreThoseOfAWholeReplica(t *testing.T) {
 			t.Run(strconv.Itoa(part), func(t *testing.T) {
 				t.Parallel()
 				var e rateErrors
-				for seed := part; seed < cases; seed += parts {
+				for seed := *first + part; seed < *first+cases; seed += parts {
 					w := simulate(uint64(seed))
 					w.rates(unpack(t, dedupe(t, w.chunks(t, w.seed)...)), &e)
 				}
