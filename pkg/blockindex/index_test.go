@@ -175,11 +175,13 @@ func TestADirectoryIsMadeOnceAndAgainWhenItIsDamaged(t *testing.T) {
 	good, err := os.ReadFile(path)
 	check(t, err)
 	for name, damage := range map[string]func() error{
-		"gone":       func() error { return os.Remove(path) },
-		"empty":      func() error { return os.WriteFile(path, nil, 0o600) },
-		"cut off":    func() error { return os.Truncate(path, int64(len(good)/2)) },
-		"other":      func() error { return os.WriteFile(path, make([]byte, len(good)), 0o600) },
-		"all pages":  func() error { return os.WriteFile(path, append(make([]byte, len(good)-200), good[len(good)-200:]...), 0o600) },
+		"gone":    func() error { return os.Remove(path) },
+		"empty":   func() error { return os.WriteFile(path, nil, 0o600) },
+		"cut off": func() error { return os.Truncate(path, int64(len(good)/2)) },
+		"other":   func() error { return os.WriteFile(path, make([]byte, len(good)), 0o600) },
+		"all pages": func() error {
+			return os.WriteFile(path, append(make([]byte, len(good)-200), good[len(good)-200:]...), 0o600)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			check(t, damage())

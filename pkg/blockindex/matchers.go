@@ -3,6 +3,7 @@ package blockindex
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,51 +40,52 @@ type term struct {
 
 // Select returns the series that all matchers accept.
 func (x *Index) Select(ctx context.Context, matchers ...*labels.Matcher) (Selection, error) {
-	terms, none, err := x.terms(ctx, matchers)
-	if err != nil || none {
-		return Selection{}, err
-	}
+	terms, err := x.terms(ctx, matchers)
 	var s Selection
-	var expand []*term
-	if expand, s.Rest, none, err = x.choose(ctx, terms); err != nil || none {
+	if err == nil {
+		terms, s.Rest, err = x.choose(ctx, terms)
+	}
+	if err == nil {
+		s.Refs, err = x.expand(ctx, terms)
+	}
+	switch {
+	case errors.Is(err, errNothing):
+		return Selection{}, nil
+	case err != nil:
 		return Selection{}, err
 	}
-	s.Refs, err = x.expand(ctx, expand)
-	return s, err
+	return s, nil
 }
 
-// terms asks the page directory what matchers mean. None means that nothing can match.
-func (x *Index) terms(ctx context.Context, matchers []*labels.Matcher) (terms []*term, none bool, err error) {
+// errNothing says that no series can match.
+var errNothing = errors.New("nothing matches")
+
+// terms asks the page directory what matchers mean.
+func (x *Index) terms(ctx context.Context, matchers []*labels.Matcher) (terms []*term, err error) {
 	for _, m := range matchers {
 		away := m.Matches("")
 		switch {
 		case m.Type == labels.MatchRegexp && m.Value == ".*":
 			continue
 		case m.Type == labels.MatchNotRegexp && m.Value == ".*":
-			return nil, true, nil
+			return nil, errNothing
 		}
 		l, ok, err := x.label(ctx, m.Name)
 		switch {
 		case err != nil:
-			return nil, false, fmt.Errorf("look label %s up: %w", m.Name, err)
+			return nil, fmt.Errorf("look label %s up: %w", m.Name, err)
 		case !ok && away:
 			continue
 		case !ok:
-			return nil, true, nil
+			return nil, errNothing
 		}
 		t := &term{matcher: m, label: l, away: away}
 		if err := x.resolve(ctx, t); err != nil {
-			return nil, false, fmt.Errorf("look {%s} up: %w", m, err)
-		}
-		if t.known && t.posts == 0 {
-			if !away {
-				return nil, true, nil
-			}
-			continue
+			return nil, fmt.Errorf("look {%s} up: %w", m, err)
 		}
 		terms = append(terms, t)
 	}
-	return terms, false, nil
+	return terms, nil
 }
 
 // resolve finds what can be known of a term without looking at all values of its label.
@@ -151,8 +153,7 @@ const valueCost = 16
 
 // choose divides terms into those whose postings are read and the rest: matchers
 // for which it is cheaper to read the entries of all series that the others leave.
-// None means that nothing can match.
-func (x *Index) choose(ctx context.Context, terms []*term) (expand []*term, rest []*labels.Matcher, none bool, err error) {
+func (x *Index) choose(ctx context.Context, terms []*term) (expand []*term, rest []*labels.Matcher, err error) {
 	slices.SortStableFunc(terms, func(a, b *term) int {
 		return cmp.Or(rank(a)-rank(b), cmp.Compare(a.series, b.series), cmp.Compare(a.label.values, b.label.values))
 	})
@@ -165,14 +166,14 @@ func (x *Index) choose(ctx context.Context, terms []*term) (expand []*term, rest
 				continue
 			}
 			if err := x.scan(ctx, t); err != nil {
-				return nil, nil, false, fmt.Errorf("look {%s} up: %w", t.matcher, err)
+				return nil, nil, fmt.Errorf("look {%s} up: %w", t.matcher, err)
 			}
 		}
 		switch {
 		case t.posts == 0 && t.away:
 			continue
 		case t.posts == 0:
-			return nil, nil, true, nil
+			return nil, nil, errNothing
 		case t.posts > entries && len(expand) > 0:
 			rest = append(rest, t.matcher)
 			continue
@@ -182,7 +183,7 @@ func (x *Index) choose(ctx context.Context, terms []*term) (expand []*term, rest
 			candidates = min(candidates, t.series)
 		}
 	}
-	return expand, rest, false, nil
+	return expand, rest, nil
 }
 
 // rank orders terms by how early they should be looked at: what is known before
@@ -236,7 +237,8 @@ func (x *Index) expand(ctx context.Context, terms []*term) ([]storage.SeriesRef,
 	}
 	for i, s := range sets {
 		if i != base {
-			refs = s.filter(refs, terms[i].away)
+			has := s.has()
+			refs = slices.DeleteFunc(refs, func(ref uint32) bool { return has(ref) == terms[i].away })
 		}
 	}
 	out := make([]storage.SeriesRef, len(refs))

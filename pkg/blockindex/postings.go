@@ -158,23 +158,17 @@ func (s *refSet) expand() []uint32 {
 	return all
 }
 
-// filter leaves in refs, which are sorted, those for which being in the set is keep.
-func (s *refSet) filter(refs []uint32, drop bool) []uint32 {
-	kept := refs[:0]
-	rest := s.sorted
-	for _, ref := range refs {
-		var in bool
-		if s.bits != nil {
-			in = s.bits[ref/64]&(1<<(ref%64)) != 0
-		} else {
-			rest = skipBelow(rest, ref)
-			in = len(rest) > 0 && rest[0] == ref
-		}
-		if in != drop {
-			kept = append(kept, ref)
-		}
+// has returns a function that tells whether a reference is in the set. It must be
+// asked for references that rise.
+func (s *refSet) has() func(ref uint32) bool {
+	if s.bits != nil {
+		return func(ref uint32) bool { return s.bits[ref/64]&(1<<(ref%64)) != 0 }
 	}
-	return kept
+	rest := s.sorted
+	return func(ref uint32) bool {
+		rest = skipBelow(rest, ref)
+		return len(rest) > 0 && rest[0] == ref
+	}
 }
 
 // skipBelow returns the part of sorted from ref on. It looks near the front first.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockindex"
 	"github.com/varve-io/varve/pkg/pagecache"
@@ -30,23 +28,33 @@ func (g *Gateway) indexSource(b *openBlock) (blockindex.Source, error) {
 // Size is what the listing says.
 func (s *indexSource) Size() int64 { return s.object.Size }
 
-// Read fills ranges, side by side.
+// Read fills ranges with few requests side by side.
 func (s *indexSource) Read(ctx context.Context, ranges ...blockindex.Range) error {
-	const inFlight = 8
 	if len(ranges) == 1 {
 		return s.g.cache.Read(ctx, s.object, ranges[0].Into, ranges[0].Off)
 	}
-	eg, ctx := errgroup.WithContext(ctx)
-	eg.SetLimit(inFlight)
-	for _, r := range ranges {
-		eg.Go(func() error { return s.g.cache.Read(ctx, s.object, r.Into, r.Off) })
+	wanted := make([]pagecache.Range, len(ranges))
+	for i, r := range ranges {
+		wanted[i] = pagecache.Range{Object: s.object, Off: r.Off, Len: int64(len(r.Into))}
 	}
-	return eg.Wait()
+	lease, err := s.g.cache.ReadRanges(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	for i, r := range ranges {
+		copy(r.Into, wanted[i].Bytes)
+	}
+	return nil
 }
 
 // Stream reads past the cache: what is made of the bytes is kept elsewhere.
 func (s *indexSource) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	return s.g.bkt.GetRange(ctx, s.object.Name, off, n)
+	body, err := s.g.bkt.GetRange(ctx, s.object.Name, off, n)
+	if err != nil {
+		return nil, fmt.Errorf("read %d bytes at %d of %s: %w", n, off, s.object.Name, err)
+	}
+	return body, nil
 }
 
 // Forget drops bytes from the cache.
