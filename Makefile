@@ -107,7 +107,7 @@ bench-dedup: ## deduplication: CPU time a sample, beside the program that VARVE_
 
 .PHONY: bench-chunkcodec
 bench-chunkcodec: ## chunks, per sample: time, memory, and x times as fast as Prometheus' own codec
-	go test -run '^$$' -bench 'Decode|Encode' -benchmem ./pkg/chunkcodec
+	go test -run '^$$' -bench 'Decode|Encode' -benchtime 200ms ./pkg/chunkcodec
 
 .PHONY: bench-compare
 bench-compare: ## benchmarks against another revision: make bench-compare BASE=main P=./pkg/store B=Series

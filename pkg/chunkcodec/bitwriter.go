@@ -20,18 +20,9 @@ const putBits = 64 - 8
 // longestField is the room for the longest field, in bytes: 77 bits in front of a float.
 const longestField = 10
 
-// room returns buf with space for a sample of floats, or a field, at w.
-func (w bitWriter) room(buf []byte) []byte {
-	if uint(len(buf)) < w.pos/8+reach {
-		buf = slices.Grow(buf, 2*reach)
-		buf = buf[:cap(buf)]
-	}
-	return buf
-}
-
-// roomFor returns buf with space for so many fields, and for the rest of a histogram beside its buckets.
-func (w bitWriter) roomFor(buf []byte, fields int) []byte {
-	if need := int(w.pos/8) + 2*reach + fields*longestField; len(buf) < need {
+// room returns buf with space for a sample of floats at w, or for a histogram of so many buckets.
+func (w bitWriter) room(buf []byte, buckets int) []byte {
+	if need := int(w.pos/8) + 2*reach + buckets*longestField; len(buf) < need {
 		buf = slices.Grow(buf, need-len(buf))
 		buf = buf[:cap(buf)]
 	}
@@ -52,7 +43,8 @@ func (w bitWriter) put(buf []byte, v uint64, n uint) bitWriter {
 	return w
 }
 
-// putZero writes a zero bit. What follows the open bits is zero already, eight bytes far.
+// putZero writes a zero bit, though never the first bit: behind the open bits
+// there are zeros, because put overwrites more than it writes.
 func (w bitWriter) putZero(buf []byte) bitWriter {
 	if w.pos++; w.pos%8 == 0 {
 		w.open = 0
@@ -93,10 +85,7 @@ func (w bitWriter) openWindow(buf []byte, head field, change uint64) (bitWriter,
 	size := 64 - leading - uint(bits.TrailingZeros64(change))
 	in := newWindow(leading, size)
 	head = head.then(uint64(leading)<<6|uint64(size%64), 11)
-	if head.n+size <= putBits {
-		return w.put(buf, head.v<<size|in.out(change), head.n+size), in
-	}
-	return w.put(buf, head.v, head.n).putLong(buf, in.out(change), size), in
+	return w.putBehind(buf, head, in.out(change), size), in
 }
 
 // putVarint writes what bitReader.varint reads.

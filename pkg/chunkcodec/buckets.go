@@ -163,11 +163,9 @@ func unite[B int64 | float64](dst, chunk []histogram.Span, last, now tally[B]) u
 	return u
 }
 
-// falls reports whether a bucket counts less than before; both have the same spans.
+// falls reports whether a bucket counts less than before; both are those of the same spans.
 func falls[B int64 | float64](before, now []B) bool {
-	if len(before) != len(now) {
-		return true
-	}
+	before = before[:len(now)]
 	if _, differences := any(B(0)).(int64); !differences {
 		for i, count := range now {
 			if before[i] > count {
@@ -176,7 +174,7 @@ func falls[B int64 | float64](before, now []B) bool {
 		}
 		return false
 	}
-	var was, is B
+	var was, is B // an overflow wraps around, as it does in Prometheus
 	for i, difference := range now {
 		was += before[i]
 		if is += difference; was > is {

@@ -188,29 +188,24 @@ func tryOracle(enc chunkenc.Encoding, data []byte) (*Samples, error) {
 	return s, it.Err()
 }
 
+// BenchmarkDecode reads whole chunks into columns; Prometheus' iterator looks
+// at every sample and keeps none.
 func BenchmarkDecode(b *testing.B) {
 	for _, c := range corpora(b) {
-		b.Run(c.name+"/varve", func(b *testing.B) {
+		b.Run(c.name, func(b *testing.B) {
 			var out Samples
-			c.measure(b, func() {
-				for _, data := range c.chunks {
-					out.Reset()
-					if err := Decode(c.enc, data, &out); err != nil {
-						b.Fatal(err)
-					}
-				}
-			})
-			for i, data := range c.chunks {
+			decode := func(data []byte) {
 				out.Reset()
 				if err := Decode(c.enc, data, &out); err != nil {
 					b.Fatal(err)
 				}
-				mustEqual(b, &out, c.inputs[i])
 			}
-		})
-		b.Run(c.name+"/prometheus", func(b *testing.B) {
 			var it chunkenc.Iterator
-			c.measure(b, func() {
+			c.compare(b, func() {
+				for _, data := range c.chunks {
+					decode(data)
+				}
+			}, func() {
 				for _, data := range c.chunks {
 					chunk, err := chunkenc.FromData(c.enc, data)
 					if err != nil {
@@ -219,6 +214,10 @@ func BenchmarkDecode(b *testing.B) {
 					it = readAll(chunk.Iterator(it))
 				}
 			})
+			for i, data := range c.chunks {
+				decode(data)
+				mustEqual(b, &out, c.inputs[i])
+			}
 		})
 	}
 }
@@ -239,9 +238,10 @@ func readAll(it chunkenc.Iterator) chunkenc.Iterator {
 	return it
 }
 
+// BenchmarkEncode writes whole chunks into one buffer, which serves again, as does that of Prometheus' appender.
 func BenchmarkEncode(b *testing.B) {
 	for _, c := range corpora(b) {
-		b.Run(c.name+"/varve", func(b *testing.B) {
+		b.Run(c.name, func(b *testing.B) {
 			var e Encoder
 			var buf []byte
 			encode := func(i int) {
@@ -250,9 +250,19 @@ func BenchmarkEncode(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			c.measure(b, func() {
+			chunk, err := chunkenc.NewEmptyChunk(c.enc)
+			if err != nil {
+				b.Fatal(err)
+			}
+			header := slices.Clone(chunk.Bytes())
+			c.compare(b, func() {
 				for i := range c.inputs {
 					encode(i)
+				}
+			}, func() {
+				for _, s := range c.inputs {
+					chunk.Reset(append(chunk.Bytes()[:0], header...))
+					appendAll(b, chunk, s)
 				}
 			})
 			for i, want := range c.chunks {
@@ -261,38 +271,30 @@ func BenchmarkEncode(b *testing.B) {
 				}
 			}
 		})
-		b.Run(c.name+"/prometheus", func(b *testing.B) {
-			chunk, err := chunkenc.NewEmptyChunk(c.enc)
-			if err != nil {
-				b.Fatal(err)
-			}
-			header := slices.Clone(chunk.Bytes())
-			c.measure(b, func() {
-				for _, s := range c.inputs {
-					if family(c.enc) == chunkenc.ValFloat { // its buffer serves again, as ours does
-						chunk.Reset(append(chunk.Bytes()[:0], header...))
-					} else if chunk, err = chunkenc.NewEmptyChunk(c.enc); err != nil {
-						b.Fatal(err)
-					}
-					appendAll(b, chunk, s)
-				}
-			})
-		})
 	}
 }
 
-// measure reports the fastest pass over the chunks: passes are short, so that
-// one falls between the interruptions of a busy machine.
-func (c *corpus) measure(b *testing.B, pass func()) {
+// compare reports the fastest pass of ours and of Prometheus' over the chunks,
+// in turn: passes are short, so that one falls between the interruptions of a
+// busy machine. What is allocated is that of ours.
+func (c *corpus) compare(b *testing.B, ours, prometheus func()) {
 	b.Helper()
 	b.ReportAllocs()
-	best := time.Duration(math.MaxInt64)
-	for b.Loop() {
+	best, other := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
+	pass := func(f func()) time.Duration {
 		at := time.Now()
-		pass()
-		best = min(best, time.Since(at))
+		f()
+		return time.Since(at)
+	}
+	for b.Loop() {
+		best = min(best, pass(ours))
+		b.StopTimer()
+		other = min(other, pass(prometheus))
+		b.StartTimer()
 	}
 	b.ReportMetric(float64(best.Nanoseconds())/float64(c.count), "ns/sample")
+	b.ReportMetric(float64(other.Nanoseconds())/float64(c.count), "prometheus-ns/sample")
+	b.ReportMetric(float64(other)/float64(best), "x")
 }
 
 func mustEqual(t testing.TB, got, want *Samples) {

@@ -81,7 +81,7 @@ func (iw *intWriter) write(w bitWriter, buf []byte, hs []*histogram.Histogram, l
 	var count, zero, countDelta, zeroDelta int64
 	var sum xorFloat
 	for i, h := range hs {
-		buf = w.roomFor(buf, size)
+		buf = w.room(buf, size)
 		w = c.putTime(w, buf, i)
 		stale := value.IsStaleNaN(h.Sum)
 		switch {
@@ -124,7 +124,7 @@ func (fw *floatWriter) write(w bitWriter, buf []byte, hs []*histogram.FloatHisto
 	positive, size := l.buckets[0], l.buckets[0]+l.buckets[1]
 	fw.last, fw.wide = zeros(fw.last, fields+size), extend(fw.wide[:0], size)
 	for i, h := range hs {
-		buf = w.roomFor(buf, size)
+		buf = w.room(buf, size)
 		w = c.putTime(w, buf, i)
 		now := [fields]float64{h.Count, h.ZeroCount, h.Sum}
 		stale := value.IsStaleNaN(h.Sum)
@@ -167,7 +167,7 @@ func zeros[V any](v []V, n int) []V {
 
 // write writes what layout.read reads.
 func (l *chunkLayout) write(w bitWriter, buf []byte) (bitWriter, []byte) {
-	buf = w.roomFor(buf, 2*(len(l.spans[0])+len(l.spans[1]))+len(l.customValues))
+	buf = w.room(buf, 2*(len(l.spans[0])+len(l.spans[1]))+len(l.customValues))
 	frac, exp := math.Frexp(l.zeroThreshold)
 	switch {
 	case l.zeroThreshold == 0:

@@ -46,7 +46,7 @@ type company[B int64 | float64] struct {
 	gauge  bool
 }
 
-// begin makes h the first one.
+// begin makes h the first one, whose spans may be laid out as they like: the layout has them so.
 func begin[B int64 | float64](l *chunkLayout, h *bucketed[B]) company[B] {
 	first := &bucketed[B]{} // a stale marker has no layout
 	if !h.stale {
@@ -63,8 +63,8 @@ func begin[B int64 | float64](l *chunkLayout, h *bucketed[B]) company[B] {
 // counts says in which of them a histogram falls below the one before.
 type counts struct{ all, zero bool }
 
-// admit takes in the histogram that follows last. If the chunk ends before it, it returns
-// false and the reset header of the next chunk.
+// admit takes in the histogram that follows last. If the chunk ends before it,
+// it returns false and the reset header of the next chunk.
 func (c *company[B]) admit(last, h *bucketed[B], fell counts) (chunkenc.CounterResetHeader, bool) {
 	gauge := h.hint == histogram.GaugeType
 	other, reset := chunkenc.UnknownCounterReset, chunkenc.CounterReset
@@ -74,7 +74,7 @@ func (c *company[B]) admit(last, h *bucketed[B], fell counts) (chunkenc.CounterR
 	switch {
 	case gauge != c.gauge:
 		if _, ints := any(B(0)).(int64); ints && !gauge {
-			return chunkenc.NotCounterReset, false
+			return chunkenc.NotCounterReset, false // so says Prometheus, of integer counts alone
 		}
 		return other, false
 	case h.hint == histogram.CounterReset:
@@ -96,9 +96,6 @@ func (c *company[B]) admit(last, h *bucketed[B], fell counts) (chunkenc.CounterR
 
 // admitBuckets widens the layout for the buckets of h. It returns false where one of a counter fell.
 func (c *company[B]) admitBuckets(last, h *bucketed[B]) bool {
-	if sameSpans(h.spans[0], last.spans[0]) && sameSpans(h.spans[1], last.spans[1]) {
-		return c.gauge || !falls(last.buckets[0], h.buckets[0]) && !falls(last.buckets[1], h.buckets[1])
-	}
 	var both [2]union
 	for side, spans := range h.spans {
 		both[side] = unite(c.layout.wider[side][:0], c.layout.spans[side],
@@ -152,7 +149,7 @@ func (h *bucketed[B]) header() chunkenc.CounterResetHeader {
 	return chunkenc.UnknownCounterReset
 }
 
-// kind is what is done with histograms of one kind.
+// kind is how histograms with integer counts, or those with float counts, are looked at.
 type kind[H any, B int64 | float64] struct {
 	look func(*H) bucketed[B]
 	fell func(before, now *H) counts
@@ -200,7 +197,8 @@ func ints() kind[histogram.Histogram, int64] {
 func lookInt(h *histogram.Histogram) bucketed[int64] {
 	return bucketed[int64]{
 		h.CounterResetHint, value.IsStaleNaN(h.Sum), h.Schema, h.ZeroThreshold, h.CustomValues,
-		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans}, [2][]int64{h.PositiveBuckets, h.NegativeBuckets},
+		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans},
+		[2][]int64{h.PositiveBuckets, h.NegativeBuckets},
 	}
 }
 
@@ -227,7 +225,8 @@ func floats() kind[histogram.FloatHistogram, float64] {
 func lookFloat(h *histogram.FloatHistogram) bucketed[float64] {
 	return bucketed[float64]{
 		h.CounterResetHint, value.IsStaleNaN(h.Sum), h.Schema, h.ZeroThreshold, h.CustomValues,
-		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans}, [2][]float64{h.PositiveBuckets, h.NegativeBuckets},
+		[2][]histogram.Span{h.PositiveSpans, h.NegativeSpans},
+		[2][]float64{h.PositiveBuckets, h.NegativeBuckets},
 	}
 }
 

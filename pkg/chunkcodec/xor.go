@@ -152,10 +152,10 @@ func appendXOR(dst []byte, ts []int64, vs []float64) []byte {
 	t, v, delta := ts[1], math.Float64bits(vs[1]), ts[1]-ts[0]
 	dst = binary.AppendUvarint(dst, uint64(delta))
 	w := bitWriter{pos: uint(len(dst)) * 8}
-	buf := w.room(dst[:cap(dst)])
+	buf := w.room(dst[:cap(dst)], 0)
 	w, in := w.putXORChange(buf, window{}, v^math.Float64bits(vs[0]))
 	for i := 2; i < len(ts); i++ {
-		buf = w.room(buf)
+		buf = w.room(buf, 0)
 		prefix := uint(1) // a zero: delta stays
 		if step := ts[i] - t - delta; step != 0 {
 			w = w.putXORStep(buf, step)

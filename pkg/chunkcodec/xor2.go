@@ -189,7 +189,7 @@ func appendXOR2(dst []byte, ts []int64, vs []float64, st []int64) []byte {
 
 // appendXOR2Steps is the inverse of decodeXOR2Steps.
 func (w bitWriter) appendXOR2Steps(dst []byte, ts []int64, vs []float64, s starts) []byte {
-	buf := w.room(dst[:cap(dst)])
+	buf := w.room(dst[:cap(dst)], 0)
 	vs = vs[:len(ts)]
 	v, delta := math.Float64bits(vs[0]), ts[1]-ts[0]
 	if v == value.StaleNaN {
@@ -204,7 +204,7 @@ func (w bitWriter) appendXOR2Steps(dst []byte, ts []int64, vs []float64, s start
 		v = now
 	}
 	for i := 2; i < len(ts); i++ {
-		buf = w.room(buf)
+		buf = w.room(buf, 0)
 		now := math.Float64bits(vs[i])
 		change := now ^ v
 		if step := ts[i] - ts[i-1] - delta; step != 0 {
