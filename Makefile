@@ -109,6 +109,11 @@ bench-dedup: ## deduplication: CPU time a sample, beside the program that VARVE_
 bench-chunkcodec: ## chunks, per sample: time, memory, and x times as fast as Prometheus' own codec
 	go test -run '^$$' -bench 'Decode|Encode' -benchtime 200ms ./pkg/chunkcodec
 
+.PHONY: bench-downsample
+bench-downsample: ## downsampling: CPU time a sample, beside the program that VARVE_PEER_DOWNSAMPLE names
+	go test -run '^$$' -bench Downsample -benchmem ./pkg/downsample
+	go test -run '^$$' -bench Block -benchtime 5x -timeout 30m ./pkg/downsample
+
 .PHONY: bench-compare
 bench-compare: ## benchmarks against another revision: make bench-compare BASE=main P=./pkg/store B=Series
 	tools/bench-compare.sh '$(BASE)' '$(B)' $(P)

@@ -87,6 +87,8 @@ type floatBatch struct {
 	lastT int64   // time of the last number
 	lastV float64 // which is as it was scraped
 	base  float64 // the counter runs as base plus the raw value; base grows at each reset
+
+	numbers []float64 // room for those of a window
 }
 
 // floatWindow is a window that still grows.
@@ -157,36 +159,55 @@ func (b *floatBatch) add(ts []int64, vs []float64) {
 		}
 		b.rows.first(ts[first], vs[first])
 	}
-	b.addValues(vs[:last+1])
+	vs = vs[:last+1]
+	w, base := b.cur.with(vs, b.base, b.lastV)
+	if math.IsNaN(w.sum) { // so some of them may be none
+		b.numbers = b.numbers[:0]
+		for _, v := range vs {
+			if !math.IsNaN(v) {
+				b.numbers = append(b.numbers, v)
+			}
+		}
+		w, base = b.cur.with(b.numbers, b.base, b.lastV)
+	}
+	b.cur, b.base, b.lastV = w, base, vs[last]
+}
+
+// with returns the window with more samples, all of them numbers, and the base
+// of the counter behind them.
+func (w floatWindow) with(vs []float64, base, last float64) (floatWindow, float64) {
+	sum, before := w.sum, last
+	for _, v := range vs {
+		if v < last {
+			return w.withFalls(vs, base, before)
+		}
+		sum += v
+		last = v
+	}
+	// They never fall, so the ends are the extremes.
+	return floatWindow{w.count + float64(len(vs)), sum, min(w.min, vs[0]), max(w.max, last), base + last}, base
+}
+
+// withFalls is with for values that go up and down. No branch depends on them,
+// because the way of a gauge cannot be guessed.
+func (w floatWindow) withFalls(vs []float64, base, last float64) (floatWindow, float64) {
+	sum, lowest, highest := w.sum, w.min, w.max
+	for _, v := range vs {
+		sum += v
+		lowest = min(lowest, v)
+		highest = max(highest, v)
+		lost := math.Float64bits(last)
+		if v >= last { // so it becomes a conditional move
+			lost = 0
+		}
+		base += math.Float64frombits(lost)
+		last = v
+	}
+	return floatWindow{w.count + float64(len(vs)), sum, lowest, highest, base + last}, base
 }
 
 // first puts down the first sample of a chunk.
 func (r *floatRows) first(t int64, v float64) {
 	r.t = append(r.t, t)
 	r.counter = append(r.counter, v)
-}
-
-// addValues is the innermost loop: a handful of sums that do not wait for each other.
-func (b *floatBatch) addValues(vs []float64) {
-	n, sum, lowest, highest := 0, b.cur.sum, b.cur.min, b.cur.max
-	base, last := b.base, b.lastV
-	for _, v := range vs {
-		if v != v { // math.IsNaN without a call
-			continue
-		}
-		n++
-		sum += v
-		if v < lowest {
-			lowest = v
-		}
-		if v > highest {
-			highest = v
-		}
-		if v < last {
-			base += last
-		}
-		last = v
-	}
-	b.cur = floatWindow{b.cur.count + float64(n), sum, lowest, highest, base + last}
-	b.base, b.lastV = base, last
 }

@@ -3,8 +3,8 @@ package downsample
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
@@ -34,25 +36,44 @@ const peerVar = "VARVE_PEER_DOWNSAMPLE"
 // BenchmarkBlock downsamples blocks on disk, files read and written included,
 // beside a peer where there is one, and compares what readers get from both.
 func BenchmarkBlock(b *testing.B) {
-	const weeks, count = 2, 40
 	for _, shape := range shapes() {
-		var in []series.Series
-		for i := range count {
-			in = append(in, series.Series{
-				Labels: labels.FromStrings("__name__", shape.name, "instance", fmt.Sprintf("host-%03d", i)),
-				Chunks: shape.series(b, uint64(i), weeks*week),
-			})
-		}
-		raw, fine := b.TempDir(), b.TempDir()
-		writeBlock(b, raw, in, block.Raw)
-		downsampleBlock(b, raw, fine, block.FiveMin)
 		for _, bm := range []struct {
-			name, from string
-			to         block.Resolution
-		}{{"5m", raw, block.FiveMin}, {"1h", fine, block.OneHour}} {
-			b.Run(shape.name+"/"+bm.name, func(b *testing.B) { besidePeer(b, bm.from, bm.to) })
+			to     block.Resolution
+			series int
+		}{{block.FiveMin, 120}, {block.OneHour, 600}} {
+			dir := b.TempDir()
+			writeShape(b, dir, shape, bm.series, bm.to)
+			b.Run(fmt.Sprintf("%s/%s", shape.name, bm.to), func(b *testing.B) { besidePeer(b, dir, bm.to) })
 		}
 	}
+}
+
+// writeShape writes a block of two weeks as it is before it is downsampled to the resolution to.
+func writeShape(t testing.TB, dir string, shape shape, count int, to block.Resolution) {
+	t.Helper()
+	names := []string{"__name__", "instance", shape.name}
+	for i := range count {
+		names = append(names, fmt.Sprintf("host-%03d", i))
+	}
+	slices.Sort(names)
+	from := block.Raw
+	if to == block.OneHour {
+		from = block.FiveMin
+	}
+	w := createBlock(t, dir, names, from)
+	for i := range count {
+		s := series.Series{
+			Labels: labels.FromStrings("__name__", shape.name, "instance", fmt.Sprintf("host-%03d", i)),
+			Chunks: shape.series(t, uint64(i), 2*week),
+		}
+		if from != block.Raw {
+			s.Chunks = chunksOf(t, s.Chunks, from)
+		}
+		if err := w.AddSeries(&s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.close()
 }
 
 // besidePeer reports the least CPU time of all rounds, and of the peer's, which take turns.
@@ -110,175 +131,178 @@ func runPeer(b *testing.B, peer, from, out string, to block.Resolution) (r peerR
 // downsampleBlock returns the CPU time and the number of samples that came in.
 func downsampleBlock(t testing.TB, from, to string, res block.Resolution) (used time.Duration, samples int) {
 	t.Helper()
-	for _, s := range readBlock(t, from) {
-		for _, c := range s.Chunks {
+	for set := openBlock(t, from); set.Next(); {
+		for _, c := range set.At().Chunks {
 			samples += sampleCount(c)
 		}
 	}
 	runtime.GC()
 	before := cpuTime(t)
-	var w seriesWriter
-	if err := Run(t.Context(), series.NewSet(readBlock(t, from), nil), &w, res); err != nil {
+	set := openBlock(t, from)
+	w := createBlock(t, to, set.names(), res)
+	if err := Run(t.Context(), set, w, res); err != nil {
 		t.Fatal(err)
 	}
-	writeBlock(t, to, w.all, res)
+	w.close()
 	return cpuTime(t) - before, samples
 }
 
-type seriesWriter struct{ all []series.Series }
+// blockSet reads the series of a block one by one; they alias its files until the test ends.
+type blockSet struct {
+	testing.TB
 
-func (w *seriesWriter) AddSeries(s *series.Series) error {
-	w.all = append(w.all, series.Series{Labels: s.Labels, Chunks: append([]series.Chunk(nil), s.Chunks...)})
-	return nil
+	meta     block.Meta
+	index    *index.Reader
+	chunks   *chunks.Reader
+	postings index.Postings
+	builder  labels.ScratchBuilder
+	metas    []chunks.Meta
+	series   series.Series
 }
 
-// readBlock returns all series of a block, whose bytes alias its files until the test ends.
-func readBlock(t testing.TB, dir string) (out []series.Series) {
+func openBlock(t testing.TB, dir string) *blockSet {
 	t.Helper()
-	ir, err := index.NewFileReader(filepath.Join(dir, "index"), index.DecodePostingsRaw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closing(t, ir.Close) })
-	cr, err := chunks.NewDirReader(filepath.Join(dir, "chunks"), aggrchunk.NewPool())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { closing(t, cr.Close) })
-	meta := block.Meta{}
+	s := &blockSet{TB: t}
 	data, err := os.ReadFile(filepath.Join(dir, "meta.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(data, &meta); err != nil {
-		t.Fatal(err)
-	}
+	s.must(err)
+	s.must(json.Unmarshal(data, &s.meta))
+	s.index, err = index.NewFileReader(filepath.Join(dir, "index"), index.DecodePostingsRaw)
+	s.must(err)
+	t.Cleanup(func() { s.must(s.index.Close()) })
+	s.chunks, err = chunks.NewDirReader(filepath.Join(dir, "chunks"), aggrchunk.NewPool())
+	s.must(err)
+	t.Cleanup(func() { s.must(s.chunks.Close()) })
 	name, value := index.AllPostingsKey()
-	p, err := ir.Postings(context.Background(), name, value)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sb labels.ScratchBuilder
-	var metas []chunks.Meta
-	for p.Next() {
-		if err := ir.Series(p.At(), &sb, &metas); err != nil {
-			t.Fatal(err)
-		}
-		s := series.Series{Labels: sb.Labels(), Chunks: make([]series.Chunk, 0, len(metas))}
-		for _, m := range metas {
-			c, _, err := cr.ChunkOrIterable(m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.Chunks = append(s.Chunks, series.Chunk{
-				MinTime: m.MinTime, MaxTime: m.MaxTime, Resolution: int64(meta.Resolution()),
-				Encoding: c.Encoding(), Data: c.Bytes(),
-			})
-		}
-		out = append(out, s)
-	}
-	if p.Err() != nil {
-		t.Fatal(p.Err())
-	}
-	return out
+	s.postings, err = s.index.Postings(context.Background(), name, value)
+	s.must(err)
+	return s
 }
 
-// writeBlock writes a block as Prometheus and Thanos read it.
-func writeBlock(t testing.TB, dir string, all []series.Series, res block.Resolution) {
-	t.Helper()
-	meta := block.Meta{ULID: ulid.MustNew(uint64(start), ulid.DefaultEntropy()), Version: 1, MinTime: math.MaxInt64}
-	meta.Thanos = block.Thanos{Version: 1, Labels: map[string]string{"cluster": "a"}, Downsample: block.Downsample{Resolution: res}, Source: block.SourceCompactor}
-	cw, err := chunks.NewWriter(filepath.Join(dir, "chunks"))
+func (s *blockSet) must(err error) {
+	s.Helper()
 	if err != nil {
-		t.Fatal(err)
-	}
-	iw, err := index.NewWriter(context.Background(), filepath.Join(dir, "index"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, symbol := range symbols(all) {
-		if err := iw.AddSymbol(symbol); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i, s := range all {
-		var metas []chunks.Meta
-		for _, c := range s.Chunks {
-			chk, err := c.Open()
-			if err != nil {
-				t.Fatal(err)
-			}
-			metas = append(metas, chunks.Meta{Chunk: chk, MinTime: c.MinTime, MaxTime: c.MaxTime})
-			meta.MinTime, meta.MaxTime = min(meta.MinTime, c.MinTime), max(meta.MaxTime, c.MaxTime+1)
-		}
-		if err := cw.WriteChunks(metas...); err != nil {
-			t.Fatal(err)
-		}
-		if err := iw.AddSeries(storage.SeriesRef(i), s.Labels, metas...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	closing(t, cw.Close)
-	closing(t, iw.Close)
-	data, err := json.Marshal(meta)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "meta.json"), data, 0o600); err != nil {
-		t.Fatal(err)
+		s.Fatal(err)
 	}
 }
 
-func closing(t testing.TB, do func() error) {
-	t.Helper()
-	if err := do(); err != nil {
-		t.Fatal(err)
+// names are the strings of all labels, sorted.
+func (s *blockSet) names() (names []string) {
+	for it := s.index.Symbols(); it.Next(); {
+		names = append(names, strings.Clone(it.At()))
 	}
+	return names
 }
 
-// symbols are the strings of all labels, sorted.
-func symbols(all []series.Series) []string {
-	set := map[string]struct{}{}
-	for _, s := range all {
-		s.Labels.Range(func(l labels.Label) {
-			set[l.Name], set[l.Value] = struct{}{}, struct{}{}
+func (s *blockSet) Next() bool {
+	if !s.postings.Next() {
+		return false
+	}
+	s.must(s.index.Series(s.postings.At(), &s.builder, &s.metas))
+	s.series.Labels, s.series.Chunks = s.builder.Labels(), s.series.Chunks[:0]
+	for _, m := range s.metas {
+		c, _, err := s.chunks.ChunkOrIterable(m)
+		s.must(err)
+		s.series.Chunks = append(s.series.Chunks, series.Chunk{
+			MinTime: m.MinTime, MaxTime: m.MaxTime, Resolution: int64(s.meta.Resolution()), Encoding: c.Encoding(), Data: c.Bytes(),
 		})
 	}
-	return slices.Sorted(maps.Keys(set))
+	return true
+}
+
+func (s *blockSet) At() *series.Series                { return &s.series }
+func (s *blockSet) Err() error                        { return s.postings.Err() }
+func (s *blockSet) Warnings() annotations.Annotations { return nil }
+
+// blockWriter writes a block as Prometheus and Thanos read it.
+type blockWriter struct {
+	testing.TB
+
+	dir    string
+	meta   block.Meta
+	index  *index.Writer
+	chunks *chunks.Writer
+	ref    storage.SeriesRef
+}
+
+func createBlock(t testing.TB, dir string, names []string, res block.Resolution) *blockWriter {
+	t.Helper()
+	w := &blockWriter{TB: t, dir: dir}
+	w.meta = block.Meta{ULID: ulid.MustNew(uint64(start), ulid.DefaultEntropy()), Version: 1, MinTime: math.MaxInt64}
+	w.meta.Thanos = block.Thanos{Version: 1, Labels: map[string]string{"cluster": "a"}, Downsample: block.Downsample{Resolution: res}, Source: block.SourceCompactor}
+	var err error
+	if w.chunks, err = chunks.NewWriter(filepath.Join(dir, "chunks")); err != nil {
+		t.Fatal(err)
+	}
+	if w.index, err = index.NewWriter(context.Background(), filepath.Join(dir, "index")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if err := w.index.AddSymbol(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+func (w *blockWriter) AddSeries(s *series.Series) error {
+	metas := make([]chunks.Meta, 0, len(s.Chunks))
+	for _, c := range s.Chunks {
+		chk, err := c.Open()
+		if err != nil {
+			return err
+		}
+		metas = append(metas, chunks.Meta{Chunk: chk, MinTime: c.MinTime, MaxTime: c.MaxTime})
+		w.meta.MinTime, w.meta.MaxTime = min(w.meta.MinTime, c.MinTime), max(w.meta.MaxTime, c.MaxTime+1)
+	}
+	w.ref++
+	return errors.Join(w.chunks.WriteChunks(metas...), w.index.AddSeries(w.ref, s.Labels, metas...))
+}
+
+func (w *blockWriter) close() {
+	w.Helper()
+	data, err := json.Marshal(w.meta)
+	if err := errors.Join(err, w.chunks.Close(), w.index.Close(), os.WriteFile(filepath.Join(w.dir, "meta.json"), data, 0o600)); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // sameBlocks compares what readers get from both, window by window.
 func sameBlocks(t testing.TB, gotDir, wantDir string, res block.Resolution) {
 	t.Helper()
-	got, want := readBlock(t, gotDir), readBlock(t, wantDir)
+	got, want := openBlock(t, gotDir), openBlock(t, wantDir)
+	count, windows := 0, 0
+	for ; got.Next(); count++ {
+		if !want.Next() || !labels.Equal(got.At().Labels, want.At().Labels) {
+			t.Fatalf("series %d: got %s, peer has %s", count, got.At().Labels, want.At().Labels)
+		}
+		windows += sameSeries(t, got.At(), want.At().Chunks, res)
+	}
+	if want.Next() {
+		t.Fatalf("the peer goes on with %s", want.At().Labels)
+	}
+	t.Logf("%d windows of %d series are those of the peer", windows, count)
+}
+
+// sameSeries returns how many windows it has compared.
+func sameSeries(t testing.TB, s *series.Series, peer []series.Chunk, res block.Resolution) int {
+	t.Helper()
+	k, err := kindOf(s.Chunks[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k == coarseHistograms {
+		got := readHistograms(t, s.Chunks, res)
+		sameHistograms(t, s.Labels.String(), got, readHistograms(t, peer, res))
+		return len(got)
+	}
+	got, want := byEnd(read(t, s.Chunks), res), byEnd(read(t, peer), res)
 	if len(got) != len(want) {
-		t.Fatalf("series: got %d, peer has %d", len(got), len(want))
+		t.Fatalf("windows of %s: got %d, peer has %d", s.Labels, len(got), len(want))
 	}
-	windows := 0
-	for i, s := range got {
-		if !labels.Equal(s.Labels, want[i].Labels) {
-			t.Fatalf("series %d: got %s, peer has %s", i, s.Labels, want[i].Labels)
+	for end, g := range got {
+		if w := want[end]; g.count != w.count || g.min != w.min || g.max != w.max || !near(g.sum, w.sum, g.sum) || !near(g.counter, w.counter, g.counter) {
+			t.Fatalf("%s, window to %d:\n got %+v\npeer %+v", s.Labels, end, g, w)
 		}
-		k, err := kindOf(s.Chunks[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if k == coarseHistograms {
-			g, w := readHistograms(t, s.Chunks, res), readHistograms(t, want[i].Chunks, res)
-			sameHistograms(t, s.Labels.String(), g, w)
-			windows += len(g)
-			continue
-		}
-		g, w := byEnd(read(t, s.Chunks), res), byEnd(read(t, want[i].Chunks), res)
-		if len(g) != len(w) {
-			t.Fatalf("windows of %s: got %d, peer has %d", s.Labels, len(g), len(w))
-		}
-		for end, a := range g {
-			if b := w[end]; a.count != b.count || a.min != b.min || a.max != b.max || !near(a.sum, b.sum, a.sum) || !near(a.counter, b.counter, a.counter) {
-				t.Fatalf("%s, window to %d:\n got %+v\npeer %+v", s.Labels, end, a, b)
-			}
-		}
-		windows += len(g)
 	}
-	t.Logf("%d windows of %d series are those of the peer", windows, len(got))
+	return len(got)
 }
