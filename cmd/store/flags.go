@@ -61,7 +61,7 @@ func parse(args []string, usage io.Writer) (*options, error) {
 // bindBlocks declares the flags that say which blocks are answered for.
 func (o *options) bindBlocks(f *daemon.Flags) *daemon.Content {
 	var minTime, maxTime daemon.TimeOrDuration
-	f.Flag("data-dir", "Directory for copies of indexes; may be deleted while the store is stopped.").
+	f.Flag("data-dir", "Directory for copies of indexes and for cached pages; may be deleted while the store is stopped.").
 		Default(o.store.Dir).StringVar(&o.store.Dir)
 	f.Duration("sync-block-duration", "Time between two looks at the bucket.", &o.every)
 	f.Flag("block-meta-fetch-concurrency", "Small objects read at a time when the bucket is looked at.").
@@ -94,8 +94,10 @@ func (o *options) bindLimits(f *daemon.Flags) (finish func()) {
 	}
 	downloaded := size(f, "store.grpc.downloaded-bytes-limit", "Bytes of chunks that one request may read; 0 for no limit.", 0)
 	request := size(f, "store.request-bytes", "Memory that one Series request may hold.", o.store.RequestBytes)
-	cache := size(f, "store.cache-bytes", "Memory for chunks that were read; 0 for none.", o.store.Cache.MemoryBytes)
+	cache := size(f, "store.cache-bytes", "Memory for bytes of the bucket that were read; 0 for none.", o.store.Cache.MemoryBytes)
+	disk := size(f, "store.cache-disk-bytes", "Room in the data directory for bytes of the bucket that were read; 0 for none.", o.store.Cache.DiskBytes)
 	return func() {
+		o.store.Cache.DiskBytes = disk()
 		limits.DownloadedBytes, o.store.RequestBytes, o.store.Cache.MemoryBytes = downloaded(), request(), cache()
 	}
 }
@@ -114,7 +116,7 @@ func size(f *daemon.Flags, name, help string, value int64) func() int64 {
 func ignored() []daemon.Ignored {
 	const (
 		wholeIndex = "indexes are read by exact ranges, without a header file"
-		ownCache   = "what is read is cached in memory; see --store.cache-bytes"
+		ownCache   = "what is read is cached in memory and on disk; see --store.cache-bytes and --store.cache-disk-bytes"
 		noParquet  = "parquet blocks are not read"
 		noWeb      = "the block viewer is not built yet"
 		noSize     = "nothing is guessed"

@@ -34,6 +34,7 @@ type Cache struct {
 	opts    Options
 	metrics *metrics
 	memory  *memory
+	disk    *disk // or nil
 	fetcher *fetcher
 	buffers buffers
 }
@@ -46,13 +47,26 @@ func New(bkt bucketRanges, o Options, log *slog.Logger, reg prometheus.Registere
 	c := &Cache{opts: o, metrics: newMetrics(reg)}
 	c.memory = newMemory(o.MemoryBytes, c.metrics)
 	c.fetcher = newFetcher(bkt, o, &c.buffers, c.metrics)
+	if o.Dir != "" && o.DiskBytes > 0 {
+		var err error
+		if c.disk, err = openDisk(o.Dir, o.DiskBytes, log, c.metrics); err != nil {
+			log.Warn("pages are kept in memory only", "dir", o.Dir, "err", err)
+			c.metrics.diskErrors.Inc()
+		} else {
+			c.metrics.diskUp.Set(1)
+		}
+	}
 	return c, nil
 }
 
-// Close waits for what is still under way.
+// Close waits for what is still under way and finishes the files on disk. It may be
+// called again.
 func (c *Cache) Close() error {
 	c.fetcher.wait()
-	return nil
+	if c.disk == nil {
+		return nil
+	}
+	return c.disk.close()
 }
 
 // Read fills p with the bytes of an object from off on.
@@ -88,6 +102,9 @@ func (c *Cache) Forget(o Object, off, n int64) {
 			s.drop(p)
 		}
 		s.mu.Unlock()
+		if c.disk != nil {
+			c.disk.forget(k)
+		}
 	}
 }
 

@@ -23,6 +23,15 @@ type metrics struct {
 	bandwidth   prometheus.Gauge
 	memoryBytes prometheus.Gauge
 	memoryPages prometheus.Gauge
+
+	diskUp        prometheus.Gauge
+	diskBytes     prometheus.Gauge
+	diskRecords   prometheus.Gauge
+	diskWritten   prometheus.Counter
+	diskSkipped   prometheus.Counter
+	diskCorrupt   prometheus.Counter
+	diskErrors    prometheus.Counter
+	diskEvictions prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -55,6 +64,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bandwidth:   gauge("bandwidth_bytes_per_second", "Bandwidth of one connection after its first byte, moving average."),
 		memoryBytes: gauge("memory_bytes", "Memory of cached pages, bookkeeping included."),
 		memoryPages: gauge("memory_pages", "Pages in memory."),
+
+		diskUp:        gauge("disk_up", "1 if pages are kept on local disk, 0 if they should be and cannot."),
+		diskBytes:     gauge("disk_bytes", "Bytes of the files of cached pages."),
+		diskRecords:   gauge("disk_records", "Records of pages on disk."),
+		diskWritten:   counter("disk_written_bytes_total", "Bytes written to disk, those of records that move included."),
+		diskSkipped:   counter("disk_skipped_total", "Records not written because too many waited."),
+		diskCorrupt:   counter("disk_corrupt_total", "Records and files that were not what was written, and were dropped."),
+		diskErrors:    counter("disk_errors_total", "Writes to disk that ended in an error."),
+		diskEvictions: counter("disk_evictions_total", "Files removed to make room."),
 	}
 }
 

@@ -10,6 +10,10 @@ import (
 type Options struct {
 	// MemoryBytes are used for pages in memory, bookkeeping included; 0 keeps nothing.
 	MemoryBytes int64
+	// Dir holds pages on local disk, up to DiskBytes. It is created, and may be deleted
+	// at any time. Without a directory, or with 0 bytes, pages are kept in memory only.
+	Dir       string
+	DiskBytes int64
 	// Concurrency is the most requests to the bucket in flight; a bucket that says
 	// it is asked too much gets fewer.
 	Concurrency int
@@ -25,6 +29,7 @@ type Options struct {
 func Defaults() Options {
 	return Options{
 		MemoryBytes: 64 << 20,
+		DiskBytes:   4 << 30,
 		Concurrency: 32,
 		PartBytes:   8 << 20,
 		Attempts:    5,
@@ -40,6 +45,9 @@ func (o Options) Validate() error {
 	var errs []error
 	if o.MemoryBytes < 0 {
 		errs = append(errs, fmt.Errorf("%d bytes of memory for cached pages: give 0 or more", o.MemoryBytes))
+	}
+	if o.DiskBytes != 0 && o.DiskBytes < minDisk {
+		errs = append(errs, fmt.Errorf("%d bytes of disk for cached pages: give 0 for none, or %d or more", o.DiskBytes, minDisk))
 	}
 	if o.Concurrency < 1 {
 		errs = append(errs, fmt.Errorf("%d bucket requests in flight: give 1 or more", o.Concurrency))

@@ -29,11 +29,19 @@ type part struct {
 	lent     bool     // to the caller
 }
 
-// plan says which requests bring the pieces, which it sorts.
-func plan(pieces []*piece, p price) []*part {
+// sortPieces sorts by object and offset.
+func sortPieces(pieces []*piece) {
 	slices.SortFunc(pieces, func(a, b *piece) int {
-		return cmp.Or(strings.Compare(a.key.object.Name, b.key.object.Name), cmp.Compare(a.off, b.off))
+		x, y := &a.key.object, &b.key.object
+		if *x == *y { // nearly always
+			return cmp.Compare(a.off, b.off)
+		}
+		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Version, y.Version), cmp.Compare(x.Size, y.Size))
 	})
+}
+
+// plan says which requests bring the pieces, which are sorted.
+func plan(pieces []*piece, p price) []*part {
 	var parts []*part
 	for _, run := range joinFar(joinNear(pieces, p.always), p) {
 		parts = append(parts, split(run, p.part)...)

@@ -3,7 +3,12 @@ package pagecache
 import (
 	"context"
 	"fmt"
+	"iter"
+	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Range is a run of bytes that is wanted.
@@ -80,7 +85,7 @@ type batch struct {
 	own   []*piece // that nobody else brings
 	lease *Lease
 
-	fromMemory, shared int64
+	fromMemory, disk, shared int64
 }
 
 // want is a range and where its bytes come from, in order.
@@ -126,29 +131,95 @@ func (b *batch) look(w *want) {
 	}
 }
 
-// bring reads the pieces of the batch.
+// bring reads the pieces of the batch, from disk or from the bucket.
 func (b *batch) bring(ctx context.Context) ([]*part, error) {
 	own := b.own
 	b.own = nil
 	if len(own) == 0 {
 		return nil, nil
 	}
-	parts := plan(own, b.c.fetcher.price())
-	err := b.c.fetcher.fetch(ctx, b.usage, parts, b.c.settle)
-	return parts, err
+	sortPieces(own)
+	parts, missing := b.fromDisk(own)
+	if len(missing) == 0 {
+		return parts, nil
+	}
+	fetched := plan(missing, b.c.fetcher.price())
+	err := b.c.fetcher.fetch(ctx, b.usage, fetched, b.c.settle)
+	return append(parts, fetched...), err
 }
 
-// settle ends the pieces of a part, page by page.
-func (c *Cache) settle(p *part, err error) {
-	for from := 0; from < len(p.pieces); {
-		k := p.pieces[from].key
-		to := from + 1
-		for to < len(p.pieces) && p.pieces[to].key == k {
-			to++
-		}
-		c.memory.shard(k).settle(k, p.pieces[from:to], err)
-		from = to
+// diskReaders is how many pages one batch reads from disk at a time.
+const diskReaders = 8
+
+// fromDisk settles what the disk has of the pieces, which are sorted, and returns the
+// others.
+func (b *batch) fromDisk(own []*piece) (parts []*part, missing []*piece) {
+	if b.c.disk == nil {
+		return nil, own
 	}
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(diskReaders)
+	for k, pieces := range pages(own) {
+		if !b.c.disk.has(k) {
+			continue
+		}
+		g.Go(func() error {
+			p := b.c.disk.read(k, pieces, &b.c.buffers)
+			if p == nil {
+				return nil
+			}
+			b.c.memory.shard(k).settle(k, p.pieces, nil)
+			mu.Lock()
+			defer mu.Unlock()
+			parts = append(parts, p)
+			return nil
+		})
+	}
+	_ = g.Wait() // no reader returns an error
+	for _, p := range parts {
+		b.disk += p.wanted
+	}
+	return parts, slices.DeleteFunc(own, func(p *piece) bool { return p.part != nil })
+}
+
+// pages are runs of pieces of one page; the pieces are sorted.
+func pages(pieces []*piece) iter.Seq2[pageKey, []*piece] {
+	return func(yield func(pageKey, []*piece) bool) {
+		for from := 0; from < len(pieces); {
+			k := pieces[from].key
+			to := from + 1
+			for to < len(pieces) && pieces[to].key == k {
+				to++
+			}
+			if !yield(k, pieces[from:to]) {
+				return
+			}
+			from = to
+		}
+	}
+}
+
+// settle ends the pieces of a part that came from the bucket, or did not.
+func (c *Cache) settle(p *part, err error) {
+	for k, pieces := range pages(p.pieces) {
+		c.memory.shard(k).settle(k, pieces, err)
+		if err == nil && c.disk != nil {
+			c.disk.keep(k, p.runs(pieces))
+		}
+	}
+}
+
+// runs returns pieces of the part as extents, those that touch as one.
+func (p *part) runs(pieces []*piece) (x []extent) {
+	for i := 0; i < len(pieces); {
+		off, end := pieces[i].off, pieces[i].end
+		for i++; i < len(pieces) && pieces[i].off == end; i++ {
+			end = pieces[i].end
+		}
+		x = append(x, extent{off, p.data[off-p.off : end-p.off]})
+	}
+	return x
 }
 
 // assemble sets the bytes of the wants: where they arrived or are kept if they lie
@@ -216,8 +287,10 @@ func (b *batch) account(ranges []Range) {
 	b.usage.Ranges.Add(int64(len(ranges)))
 	b.usage.Needed.Add(needed)
 	b.usage.FromMemory.Add(b.fromMemory)
+	b.usage.FromDisk.Add(b.disk)
 	b.usage.Shared.Add(b.shared)
 	b.c.metrics.needed.Add(float64(needed))
 	b.c.metrics.memory.Add(float64(b.fromMemory))
+	b.c.metrics.disk.Add(float64(b.disk))
 	b.c.metrics.shared.Add(float64(b.shared))
 }

@@ -55,6 +55,9 @@ func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Register
 	if err != nil {
 		return nil, err
 	}
+	if o.Cache.Dir == "" {
+		o.Cache.Dir = filepath.Join(o.Dir, "pages")
+	}
 	cache, err := pagecache.New(bkt, o.Cache, log, reg)
 	if err != nil {
 		return nil, err
@@ -148,7 +151,7 @@ func (g *Gateway) Close() error {
 	g.set = nil
 	g.mu.Unlock()
 	g.running.Wait()
-	return nil
+	return g.cache.Close()
 }
 
 // Info says which streams and times the gateway answers for.

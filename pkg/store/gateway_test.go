@@ -123,6 +123,7 @@ func TestAGatewayIsUnavailableBeforeItsBlocksAreKnownAndAfterItIsClosed(t *testi
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer fresh.Close()
 	for name, g := range map[string]*Gateway{"closed": g, "fresh": fresh} {
 		_, infoErr := g.Info(t.Context())
 		_, seriesErr := ask(t, g, selectUp(0, 1))
