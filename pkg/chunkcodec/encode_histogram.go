@@ -83,24 +83,21 @@ func (iw *intWriter) write(w bitWriter, buf []byte, hs []*histogram.Histogram, l
 	for i, h := range hs {
 		buf = w.room(buf, size)
 		w = c.putTime(w, buf, i)
-		stale := value.IsStaleNaN(h.Sum)
+		stale, sumBits := value.IsStaleNaN(h.Sum), math.Float64bits(h.Sum)
 		switch {
 		case i == 0 && stale: // nothing but its sum is written
-			w = w.putVaruint(buf, 0).putVaruint(buf, 0).putLong(buf, math.Float64bits(h.Sum), 64)
+			w = w.put(buf, 0, 2).putLong(buf, sumBits, 64)
 		case i == 0:
-			w = w.putVaruint(buf, h.Count).putVaruint(buf, h.ZeroCount).putLong(buf, math.Float64bits(h.Sum), 64)
-			count, zero = int64(h.Count), int64(h.ZeroCount)
+			w = w.putVaruint(buf, h.Count).putVaruint(buf, h.ZeroCount).putLong(buf, sumBits, 64)
 		case stale:
-			w = w.put(buf, 0, 2)
+			w, sum.in = w.put(buf, 0, 2).putXORChange(buf, sum.in, sumBits^sum.bits)
 		default:
 			d, z := int64(h.Count)-count, int64(h.ZeroCount)-zero
 			w = w.putVarint(buf, d-countDelta).putVarint(buf, z-zeroDelta)
-			count, countDelta, zero, zeroDelta = int64(h.Count), d, int64(h.ZeroCount), z
+			w, sum.in = w.putXORChange(buf, sum.in, sumBits^sum.bits)
+			countDelta, zeroDelta = d, z
 		}
-		if i > 0 {
-			w, sum.in = w.putXORChange(buf, sum.in, math.Float64bits(h.Sum)^sum.bits)
-		}
-		sum.bits = math.Float64bits(h.Sum)
+		count, zero, sum.bits = int64(h.Count), int64(h.ZeroCount), sumBits
 		if !stale {
 			w = w.putSteps(buf, fitted(iw.wide[:positive], l.spans[0], h.PositiveSpans, h.PositiveBuckets), iw.last[:positive], iw.deltas[:positive])
 			w = w.putSteps(buf, fitted(iw.wide[positive:], l.spans[1], h.NegativeSpans, h.NegativeBuckets), iw.last[positive:], iw.deltas[positive:])
