@@ -61,7 +61,7 @@ func parse(args []string, usage io.Writer) (*options, error) {
 // bindBlocks declares the flags that say which blocks are answered for.
 func (o *options) bindBlocks(f *daemon.Flags) *daemon.Content {
 	var minTime, maxTime daemon.TimeOrDuration
-	f.Flag("data-dir", "Directory for copies of indexes and for cached pages; may be deleted while the store is stopped.").
+	f.Flag("data-dir", "Directory for page directories of indexes and for cached pages; may be deleted while the store is stopped.").
 		Default(o.store.Dir).StringVar(&o.store.Dir)
 	f.Duration("sync-block-duration", "Time between two looks at the bucket.", &o.every)
 	f.Flag("block-meta-fetch-concurrency", "Small objects read at a time when the bucket is looked at.").

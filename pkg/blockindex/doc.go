@@ -3,9 +3,11 @@
 // with the references of their chunks.
 //
 // It stands on floor 4. The format is that of Prometheus' TSDB index, versions 1
-// to 3. At rest an Index holds every 32nd position of the symbol table and of
-// the postings offset table; all else is read from its Source when asked for.
-// Every checksum that is passed is verified. Whatever the bytes are, reading
-// ends in an answer or in an error that is ErrCorrupt or the Source's, and never
-// takes more memory than a small multiple of the index's size.
+// to 3. Where postings are and what symbols mean stands in a page directory on
+// local disk (docs/format/page-directory.md), which Directories makes from the
+// index and keeps; postings and entries are read from the index's Source by
+// position, all that are wanted together at once. Every checksum that is passed is
+// verified. Whatever the bytes are, reading ends in an answer or in an error that
+// is ErrCorrupt or the Source's, and never takes more memory than a small multiple
+// of the index's size. At rest an Index is less than a kilobyte.
 package blockindex

@@ -63,8 +63,8 @@ const (
 	seriesWindow = 512 << 10
 	// maxTypical is the most that is read of an entry whose length is not known.
 	maxTypical = 16 << 10
-	// knownSymbols is how many symbols a reader remembers, a power of two.
-	knownSymbols = 4096
+	// maxKnown is how many symbols a reader remembers at most.
+	maxKnown = 4096
 	// maxVerdicts is how many answers of a matcher a reader remembers.
 	maxVerdicts = 64 << 10
 )
@@ -398,9 +398,10 @@ func (r *SeriesReader) accepts(ctx context.Context) (bool, error) {
 // symbol returns the string of a symbol, which lives as long as the caller likes.
 func (r *SeriesReader) symbol(ctx context.Context, ref uint64) (string, error) {
 	if r.symbols == nil {
-		r.symbols = make([]knownSymbol, knownSymbols)
+		const perSeries = 32 // symbols, if none occurs twice
+		r.symbols = make([]knownSymbol, min(perSeries*len(r.refs), maxKnown))
 	}
-	k := &r.symbols[ref%knownSymbols]
+	k := &r.symbols[ref%uint64(len(r.symbols))]
 	if k.ref == ref && k.text != "" {
 		return k.text, nil
 	}
