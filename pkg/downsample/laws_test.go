@@ -23,7 +23,7 @@ import (
 func near(a, b, scale float64) bool { return math.Abs(a-b) <= 1e-12*scale }
 
 func TestAnHourFromFiveMinutesIsAnHourFromRaw(t *testing.T) {
-	for seed := range uint64(200) {
+	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		var samples []point
 		at, v, tiny := int64(start), 0.0, math.Pow(10, float64(r.IntN(8))-4)
@@ -54,17 +54,17 @@ func TestAnHourFromFiveMinutesIsAnHourFromRaw(t *testing.T) {
 	}
 }
 
-// TestMemoryIsThatOfTheResult goes through series of a thousand and more
+// TestMemoryIsThatOfTheResult goes through series of hundreds and thousands of
 // chunks: what is kept beside the result does not grow with them, and a series
 // of floats takes no memory at all but for it.
 func TestMemoryIsThatOfTheResult(t *testing.T) {
 	total := 0.0
-	floats := scraped(t, 2_000_000, func(s *chunkcodec.Samples, i int, at int64) {
+	floats := scraped(t, 480_000, func(s *chunkcodec.Samples, i int, at int64) {
 		total += float64(i % 50)
 		s.AppendFloat(0, at, total)
 	})
 	h := tsdbutil.GenerateTestHistogram(1)
-	histograms := scraped(t, 120_000, func(s *chunkcodec.Samples, _ int, at int64) {
+	histograms := scraped(t, 36_000, func(s *chunkcodec.Samples, _ int, at int64) {
 		h = h.Copy()
 		h.Count++
 		h.ZeroCount++
