@@ -263,14 +263,14 @@ func TestChunksAreThoseOfPrometheusEncoder(t *testing.T) {
 	var e Encoder
 	var lent []Chunk
 	cuts, wider := 0, 0
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(21, seed))
 		s := mixedSamples(randomChanges(r, 400))
 		lent = mustAppendLikePrometheus(t, &e, lent, s)
 		cuts += len(lent)
 		wider += widened(t, lent, s)
 	}
-	if cuts < 60*5 || wider < 60 {
+	if cuts < 30*5 || wider < 30 {
 		t.Errorf("%d chunks, %d of them wider than their first histogram: too few for this test to mean something", cuts, wider)
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// ErrInvalid marks bytes that no writer of chunks produces.
+// ErrInvalid marks bytes that no writer of chunks produces, and histograms
+// whose buckets are not those of their spans.
 var ErrInvalid = errors.New("invalid chunk")
 
 // The bytes before the bit stream, by family of encodings.
