@@ -30,7 +30,7 @@ const (
 	fleetSlot   = 5_000 // what happens inside is spread evenly
 	fleetStep   = 60_000
 	fleetRange  = 300_000
-	fleetGroup  = 12 // series that are summed up
+	fleetGroup  = 30 // series that are summed up: scrape phase alone errs by 0.4 % at p99, and 2.8 % at worst
 )
 
 // fleet is a set of processes, and two replicas that scrape them; each is
@@ -160,12 +160,12 @@ func (a *answer) report(t *testing.T, what string) (p99, worst float64) {
 // TestErrorsAgainstTheProcess asks for sum by (group) (rate(counter[5m])) and
 // histogram_quantile(0.9, sum by (group) (rate(histogram[5m]))) and compares with what the processes did.
 func TestErrorsAgainstTheProcess(t *testing.T) {
-	groups, histograms, hours := 8, 1, int64(18)
+	groups, histograms, hours := 4, 1, int64(18)
 	switch {
 	case *whole:
 		groups, histograms, hours = 1560/fleetGroup, 4, 54
 	case testing.Short():
-		groups = 2
+		groups = 1
 	}
 	f := newFleet(hours)
 	floats := answers()
@@ -289,7 +289,7 @@ func (f *fleet) histograms(t *testing.T, all []*answer) {
 		sums[k] = make([]*histogram.FloatHistogram, steps)
 	}
 	load, rater := f.load(), newRater(fleetRange)
-	for range fleetGroup / 2 {
+	for range fleetGroup / 5 {
 		counts := f.native(load)
 		restarts := f.restarts()
 		var got [2]chunkcodec.Samples

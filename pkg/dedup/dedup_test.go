@@ -127,6 +127,38 @@ func TestOnlyTheChunksAroundAHoleAreWrittenAnew(t *testing.T) {
 	}
 }
 
+func TestChunksWrittenAnewEndAtTheEdgesOfCells(t *testing.T) {
+	whole := regular(0, 2*Cell, 15_000)
+	holed := cut(whole, 0, Cell-100_000)
+	holed.Append(cut(whole, Cell+100_000, 2*Cell), 0, cut(whole, Cell+100_000, 2*Cell).Len())
+	for _, c := range dedupe(t, stored(t, holed), stored(t, regular(7_000, 2*Cell, 15_000))) {
+		if cellStart(c.MinTime) != cellStart(c.MaxTime) {
+			t.Errorf("a chunk reaches from %d to %d, over an edge", c.MinTime, c.MaxTime)
+		}
+	}
+}
+
+// TestAnEdgeDependsOnTheCellBeforeAlone has a cell whose first sample goes for the sake of the cell before
+// it. If it counted in the rhythm before the next edge, a query that does not reach back there would keep a sample more.
+func TestAnEdgeDependsOnTheCellBeforeAlone(t *testing.T) {
+	s := regular(Cell-600_000-10_000, Cell, 60_000)
+	for _, at := range []int64{1_000, 60_000, 120_000, 180_000, Cell - 10_000} {
+		s.AppendFloat(0, Cell+at, 0)
+	}
+	later := regular(2*Cell+19_750, 2*Cell+1_200_000, 60_000)
+	s.Append(later, 0, later.Len())
+	in := [][]series.Chunk{stored(t, s)}
+	lo, hi := Widen(2*Cell, 3*Cell)
+	part := cut(unpack(t, dedupe(t, within(in, lo, hi)...)), 2*Cell, 3*Cell)
+	whole := unpack(t, dedupe(t, in...))
+	if d := difference(part, cut(whole, 2*Cell, 3*Cell)); d != "" {
+		t.Errorf("a query of the last cell: %s", d)
+	}
+	if slices.Contains(whole.T, Cell+1_000) || slices.Contains(whole.T, later.T[0]) {
+		t.Error("a sample behind an edge was kept, so nothing was tested")
+	}
+}
+
 func TestALoneReplicaIsOnlyDecodedWhereItHasTo(t *testing.T) {
 	a := split(t, regular(0, 3*Cell, 15_000), 120)
 	if got := dedupe(t, a); !sameBytes(got, a) {

@@ -162,7 +162,7 @@ func (w *world) inOrder(got *chunkcodec.Samples) string {
 			continue
 		}
 		now := w.trueTime(got, i)
-		if prev >= 0 && now <= last {
+		if prev >= 0 && now < last {
 			return fmt.Sprintf("%g at %d, read at %d, stands before %g at %d, read at %d (interval %d, resets %v)",
 				got.V[prev], got.T[prev], last, v, got.T[i], now, w.interval, w.resets)
 		}
