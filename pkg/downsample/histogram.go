@@ -225,7 +225,8 @@ func (b *histogramBatch) add(s histogramSample) error {
 	return nil
 }
 
-// close ends the current window at end, if there is one.
+// close ends the current window at end, if there is one. Its empty buckets go:
+// which of them there are depends on the other histograms of a source's chunk.
 func (b *histogramBatch) close(end int64) {
 	if !b.open {
 		return
@@ -233,6 +234,8 @@ func (b *histogramBatch) close(end int64) {
 	w := &b.windows[len(b.windows)-1]
 	w.t = end
 	b.last.copyTo(&w.counter)
+	w.counter.Compact(0)
+	w.sum.Compact(0)
 	if !b.last.gauge() {
 		w.counter.CounterResetHint = histogram.UnknownCounterReset
 	}
