@@ -372,3 +372,30 @@ func TestHolesStayHoles(t *testing.T) {
 		}
 	}
 }
+
+// At a window's end stands the last sample in it, which must not be compared with a
+// raw sample as if it had been scraped then: over ten minutes that is some 2 %.
+func TestACounterKeepsTimeWhereResolutionsMeet(t *testing.T) {
+	data := generate(t, 3)
+	begin := windowStart(data.all[0].chunks[block.FiveMin][2].MinTime, 5*minute)
+	for place, seam := range map[string]int64{"between two coarse chunks": begin, "inside of one": begin + 2*hour} {
+		older, younger := block.TimeRange{MinTime: epoch, MaxTime: seam}, block.TimeRange{MinTime: seam, MaxTime: epoch + 3*day}
+		steps := Steps{millis(seam - 20*minute), millis(seam + 20*minute), time.Minute}
+		want, _ := evaluate(t, data.keep(only(block.Raw)), "increase(requests_total[10m])", steps, Params{})
+		for name, kept := range map[string]retention{
+			"raw data are younger": {block.FiveMin: {older}, block.Raw: {younger}},
+			"raw data are older":   {block.Raw: {older}, block.FiveMin: {younger}},
+		} {
+			got, _ := evaluate(t, data.keep(kept), "increase(requests_total[10m])", steps, Params{})
+			if len(got) != len(want) {
+				t.Errorf("%s, %s: got %d points, want %d", place, name, len(got), len(want))
+				continue
+			}
+			for i := range want {
+				if e := math.Abs(got[i].F-want[i].F) / want[i].F; e > 0.01 {
+					t.Errorf("%s, %s at %s: got %v, want %v: off by %.3g %%", place, name, formatMillis(want[i].T), got[i].F, want[i].F, e*100)
+				}
+			}
+		}
+	}
+}

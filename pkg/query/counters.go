@@ -35,7 +35,49 @@ func counterRuns(segments []segment) ([]run, error) {
 			}
 		}
 	}
+	keepTime(t.runs)
 	return t.runs, nil
+}
+
+// seam is for how long beside raw samples a coarse run makes up for being late.
+const seam = 2 * 60 * 60_000
+
+// keepTime moves the points of coarse runs beside raw ones. At a window's end
+// stands the value of the last sample in it, so a coarse run is late by a part of a scrape
+// interval, which matters to none but those who compare it with raw samples. Beside
+// these its points go to the time of that sample, and farther away less and less.
+func keepTime(runs []run) {
+	for i, r := range runs {
+		if !r.coarse {
+			continue
+		}
+		early := make([]int64, len(r.points))
+		for _, j := range []int{i - 1, i + 1} {
+			if j < 0 || j >= len(runs) || runs[j].coarse || len(runs[j].points) < 2 || runs[max(i, j)].inside {
+				continue
+			}
+			raw := runs[j].points
+			near, interval := raw[0].t, raw[1].t-raw[0].t
+			border := windowStart(near, int64(block.FiveMin)) - 1
+			if n := len(raw); j < i {
+				near, interval = raw[n-1].t, raw[n-1].t-raw[n-2].t
+				border = windowStart(near, int64(block.FiveMin)) + int64(block.FiveMin) - 1
+			}
+			late := ((border-near)%interval + interval) % interval
+			for k, p := range r.points {
+				away := max(p.t-near, near-p.t)
+				if windowEnd := (p.t+1)%int64(block.FiveMin) == 0; windowEnd && away < seam {
+					early[k] = max(early[k], late-late*away/seam)
+				}
+			}
+		}
+		for k := range r.points {
+			moved := r.points[k].t - early[k]
+			if k == 0 || moved > r.points[k-1].t {
+				r.points[k].t = moved
+			}
+		}
+	}
 }
 
 // tally adds up a counter.
@@ -48,7 +90,8 @@ type tally struct {
 	raw     value // the value at that time as it was scraped
 	// ahead is the running counter of the last coarse chunk where it goes on after
 	// the last point: what is scraped there is unknown, but not what was gained.
-	ahead []point
+	ahead  []point
+	inside bool // the next run begins inside a coarse chunk; see run
 }
 
 // cut ends the current run; the next one may go on from its last point.
@@ -66,6 +109,7 @@ func (c *tally) begin(r run, t int64) {
 	if r.coarse && c.started && t-c.at.t <= c.bridge {
 		r.points = append(r.points, c.at)
 	}
+	r.inside = c.inside
 	c.runs, c.open = append(c.runs, r), true
 }
 
@@ -78,10 +122,12 @@ func (c *tally) emit(p point, raw value) {
 
 // follow returns the corrected value of a sample that was scraped after the last one.
 func (c *tally) follow(p point) (value, error) {
+	c.inside = false
 	switch {
 	case !c.started || c.breaks(p.v):
 		return p.v, nil
 	case len(c.ahead) > 0 && c.ahead[0].t <= c.at.t && p.t <= c.ahead[len(c.ahead)-1].t:
+		c.inside = true
 		from, err := valueAt(c.ahead, c.at.t)
 		if err != nil {
 			return value{}, err
@@ -234,10 +280,12 @@ func (c *tally) joins(t int64, r block.Resolution) bool {
 // two knots when only a part of the chunk is new, or before the first.
 func (c *tally) atKnot(knots []point, i int) (value, error) {
 	k := knots[i]
+	c.inside = false
 	switch {
 	case !c.started || c.breaks(k.v):
 		return k.v, nil
 	case c.at.t >= knots[0].t:
+		c.inside = true
 		base, err := valueAt(knots, c.at.t)
 		if err != nil {
 			return value{}, err

@@ -171,6 +171,7 @@ func (w windowed) fold(a, b value) (value, error) {
 type run struct {
 	points []point // at least one
 	coarse bool    // runs linearly between its points; otherwise it consists of them
+	inside bool    // begins inside a coarse chunk, with what that gained since the run before: neither is late for the other
 }
 
 // linear makes samples of a counter where the engine looks: at the borders of

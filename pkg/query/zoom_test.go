@@ -331,8 +331,9 @@ func (m *zoomMatrix) judge(t *testing.T, c zoomCell, by servedBy, got promql.FPo
 		most = max(most, sure*c.f.unknowable(m.zoo.processes[c.f.series], got.T-width, got.T, r))
 	}
 	if by.mixed && c.f.asked >= 0.005 {
-		// At a window's end stands the last sample in it, and a part of a window holds a part of a
-		// sample: one is gained or lost where windows end.
+		// Where resolutions meet, a part of a window holds a part of a sample, and the engine,
+		// which finds coarse samples closer together than raw ones, adds less for the way from the
+		// last raw sample to the border of the range: a scrape at the most.
 		most += scrapeEvery / float64(width)
 	}
 	name := c.f.expr
