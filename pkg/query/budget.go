@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
@@ -15,12 +16,13 @@ import (
 // of the process together. It is safe for concurrent use.
 type Budget struct {
 	perQuery, perProcess int64
+	patience             time.Duration // see account.pause
 	used                 atomic.Int64
 }
 
 // NewBudget returns a budget in bytes.
 func NewBudget(perQuery, perProcess int64) *Budget {
-	return &Budget{perQuery: perQuery, perProcess: perProcess}
+	return &Budget{perQuery: perQuery, perProcess: perProcess, patience: 5 * time.Second}
 }
 
 // Open begins the account of one query. It travels in the context; close gives
@@ -31,9 +33,10 @@ func (b *Budget) Open(ctx context.Context) (_ context.Context, closeAccount func
 }
 
 // OpenPassing is Open for an answer that is passed on as it is read: only what is
-// read ahead of that counts.
+// read ahead of that counts, and from half the limit on streams wait for the reader.
 func (b *Budget) OpenPassing(ctx context.Context) (_ context.Context, closeAccount func()) {
 	a := &account{budget: b, passing: true}
+	a.change.L = &a.mu
 	return context.WithValue(ctx, accountKey{}, a), a.close
 }
 
@@ -49,6 +52,12 @@ type account struct {
 	mu     sync.Mutex
 	used   int64
 	closed bool
+
+	// Of a passing account:
+	change  sync.Cond // of what follows, used and closed
+	wanted  *stream   // the reader waits for it
+	starved bool      // and has done so for long
+	paused  int       // streams wait for the reader
 }
 
 // accountOf returns the account of the query that ctx belongs to, or none.
@@ -88,10 +97,52 @@ func (a *account) draw(n int64, selector string) error {
 		errBudget, limit, selector)
 }
 
+// pause keeps a stream waiting while much is read ahead of a reader that is slow.
+// The stream that the reader waits for does not wait, and none does once the reader
+// has waited for long: a stream at rest keeps a slot of its store's, for which the other
+// one may be queued.
+func (a *account) pause(s *stream) {
+	if a == nil || !a.passing {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.paused++
+	for a.used > a.budget.perQuery/2 && !(a.wanted == s && s.unread.Load() == 0) && !a.starved && !a.closed {
+		a.change.Wait()
+	}
+	a.paused--
+}
+
+// want says that the reader waits for a stream, until the function it returns is called.
+func (a *account) want(s *stream) (satisfied func()) {
+	if a == nil || !a.passing {
+		return func() {}
+	}
+	set := func(wanted *stream) {
+		a.mu.Lock()
+		a.wanted, a.starved = wanted, false
+		a.mu.Unlock()
+		a.change.Broadcast()
+	}
+	set(s)
+	late := time.AfterFunc(a.budget.patience, func() {
+		a.mu.Lock()
+		a.starved = a.wanted == s
+		a.mu.Unlock()
+		a.change.Broadcast()
+	})
+	return func() {
+		late.Stop()
+		set(nil)
+	}
+}
+
 // passOn gives back what a series took that the reader of a passing account has.
 func (a *account) passOn(s *series.Series) {
 	if a != nil && a.passing {
 		_ = a.draw(-storeapi.Weigh(s), "") // errs only once closed, when all is given back
+		a.change.Broadcast()
 	}
 }
 
@@ -102,6 +153,7 @@ func (a *account) close() {
 	a.closed = true
 	a.budget.used.Add(-a.used)
 	a.used = 0
+	a.change.Broadcast()
 }
 
 // errClosed ends what is still read for a query that has ended.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/util/annotations"
 
@@ -14,10 +15,10 @@ import (
 )
 
 // stream reads the series of one endpoint as fast as they come, in a goroutine
-// that ends with the endpoint's answer or with the context. It never waits for
-// the merge: while it did, it would keep a slot of its store's that a stream the
-// merge waits for may be queued behind. What it holds is drawn on the account
-// of the query. It is a series.Set.
+// that ends with the endpoint's answer or with the context. It does not wait for
+// the merge, but for a reader above that is slow: while it did, it would keep a slot of
+// its store's that a stream the merge waits for may be queued behind. What it holds
+// is drawn on the account of the query. It is a series.Set.
 type stream struct {
 	target  string
 	partial storeapi.PartialResponse
@@ -26,10 +27,11 @@ type stream struct {
 	at      series.Series
 	ended   bool // the consumer has seen the end
 
-	mu    sync.Mutex
-	news  sync.Cond // of ahead and done
-	ahead []series.Series
-	done  bool
+	mu     sync.Mutex
+	news   sync.Cond // of ahead and done
+	ahead  []series.Series
+	unread atomic.Int64 // how many are ahead, for the account
+	done   bool
 
 	// Set before done, and read only after that.
 	err      error
@@ -59,11 +61,16 @@ func (s *stream) read(ctx context.Context, f *Fanout, e Endpoint, req *storeapi.
 	selector := selectorText(req.Matchers)
 	set := e.Peer.Series(storeapi.WithDraw(ctx, func(bytes int64) error {
 		f.metrics.bytes.Add(float64(max(0, bytes)))
-		return s.account.draw(bytes, selector)
+		if err := s.account.draw(bytes, selector); err != nil || bytes <= 0 {
+			return err
+		}
+		s.account.pause(s)
+		return nil
 	}), req)
 	for set.Next() {
 		s.mu.Lock()
 		s.ahead = append(s.ahead, *set.At())
+		s.unread.Add(1)
 		s.mu.Unlock()
 		s.news.Signal()
 	}
@@ -131,11 +138,15 @@ func (s *stream) Next() bool {
 func (s *stream) take() []series.Series {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.ahead) == 0 && !s.done {
+		defer s.account.want(s)()
+	}
 	for len(s.ahead) == 0 && !s.done {
 		s.news.Wait()
 	}
 	all := s.ahead
 	s.ahead = nil
+	s.unread.Store(0)
 	return all
 }
 

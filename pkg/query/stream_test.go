@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -170,6 +171,7 @@ func TestReadingAheadHasALimit(t *testing.T) {
 	fast := halting{good, many(1000), 0}
 	f := newFanout(t, fixed{up: []Endpoint{endpointOf(t, "mute", silent{good}), thanosEndpoint(t, fast, 0)}})
 	e := newEngine(t, f, func(o *Options) { o.MaxBytes = 10_000 })
+	e.budget.patience = time.Millisecond
 	req := everything(storeapi.Warn)
 	req.SkipChunks = true
 	for name, s := range map[string]storeapi.Store{"of a query": nil, "of an answer to a querier above": e.StoreAPI(ResponseLimits{})} {
@@ -191,6 +193,37 @@ func TestReadingAheadHasALimit(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A reader that stops reading keeps all streams waiting, within the limit, and gets everything in the end.
+func TestASlowReaderIsWaitedFor(t *testing.T) {
+	good := memory(t, storeapitest.Standard())
+	const each = 10_000
+	f := newFanout(t, fixed{up: []Endpoint{thanosEndpoint(t, halting{good, many(each), 0}, 0), thanosEndpoint(t, halting{good, many(each), 0}, 0)}})
+	b := NewBudget(400_000, 1e9) // a fifth of both answers
+	req := everything(storeapi.Warn)
+	req.SkipChunks = true
+	ctx, end := b.OpenPassing(t.Context())
+	defer end()
+	set := f.Series(ctx, req)
+	n := 0
+	for a := accountOf(ctx); set.Next(); n++ {
+		if n%(each/4) == 0 {
+			deadline := time.Now().Add(20 * time.Second)
+			for halted := false; !halted; runtime.Gosched() {
+				a.mu.Lock()
+				halted = a.paused == 2 || n > each/2 // then both may have come to the end
+				if time.Now().After(deadline) {
+					t.Errorf("at series %d: %d streams wait for the reader, want 2; %d bytes are held", n, a.paused, a.used)
+					halted = true
+				}
+				a.mu.Unlock()
+			}
+		}
+	}
+	if err := set.Err(); err != nil || n != each || b.Used() != 0 {
+		t.Errorf("got %d series, error %v and %d bytes still drawn, want %d, none and 0", n, err, b.Used(), each)
 	}
 }
 
