@@ -1,6 +1,7 @@
 package querytest
 
 import (
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -8,7 +9,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400) // every load makes blocks and servers anew; collecting them was a fifth of the time
+	goleak.VerifyTestMain(m)
+}
 
 // The whole upstream suite, start timestamps, XOR2 and native histograms included.
 func TestUpstreamPromQL(t *testing.T) {
