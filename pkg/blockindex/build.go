@@ -108,14 +108,9 @@ func (b *builder) build(ctx context.Context, d *Directories) (directory, error) 
 // readTail reads the last n bytes of the index and its table of contents from them.
 func (b *builder) readTail(ctx context.Context, n int64) error {
 	n = max(n, tocSize)
-	body, err := b.src.Stream(ctx, b.dir.size-n, n)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
 	b.tail = make([]byte, n)
-	if _, err := io.ReadFull(body, b.tail); err != nil {
-		return fmt.Errorf("read the last %d bytes: %w", n, (&scanner{}).short(err))
+	if err := b.src.Read(ctx, Range{b.dir.size - n, b.tail}); err != nil {
+		return fmt.Errorf("read the last %d bytes: %w", n, err)
 	}
 	toc := b.tail[n-tocSize:]
 	if checksum(toc[:tocSize-4]) != binary.BigEndian.Uint32(toc[tocSize-4:]) {
@@ -143,32 +138,43 @@ func (b *builder) after(off uint64) int64 {
 	return int64(end)
 }
 
+// buildWindow is how many bytes are read at once while a directory is made.
+const buildWindow = 8 << 20
+
 // read returns the bytes from off to end, those of the tail from memory.
-func (b *builder) read(ctx context.Context, off, end int64) (io.ReadCloser, error) {
+func (b *builder) read(ctx context.Context, off, end int64) io.Reader {
 	tail := b.dir.size - int64(len(b.tail))
-	if off >= tail {
-		return io.NopCloser(bytes.NewReader(b.tail[off-tail : end-tail])), nil
-	}
-	body, err := b.src.Stream(ctx, off, min(end, tail)-off)
-	if err != nil || end <= tail {
-		return body, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(body, bytes.NewReader(b.tail[:end-tail])), body}, nil
+	var ready []byte
+	return reader(func(p []byte) (int, error) {
+		switch {
+		case len(ready) > 0:
+		case off == end:
+			return 0, io.EOF
+		case off >= tail:
+			ready = b.tail[off-tail : end-tail]
+			off = end
+		default:
+			ready = make([]byte, min(buildWindow, min(end, tail)-off))
+			if err := b.src.Read(ctx, Range{off, ready}); err != nil {
+				return 0, err
+			}
+			off += int64(len(ready))
+		}
+		n := copy(p, ready)
+		ready = ready[n:]
+		return n, nil
+	})
 }
+
+type reader func(p []byte) (int, error)
+
+func (r reader) Read(p []byte) (int, error) { return r(p) }
 
 // values writes the trees of label names and of their values with one of two ways
 // to take the postings offset table.
 func (b *builder) values(ctx context.Context, take func(s *scanner, t *tableWriter) error) error {
 	begin, end := int64(b.toc.PostingsTable), b.dir.size-tocSize
-	body, err := b.read(ctx, begin, end)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	s := scan(body, begin, end)
+	s := scan(b.read(ctx, begin, end), begin, end)
 	t := &tableWriter{
 		names:  newTreeWriter(b.out, nameColumns),
 		values: newTreeWriter(b.out, valueColumns),
@@ -318,14 +324,10 @@ func (t *tableWriter) finish() tree {
 // symbols writes the tree of symbols, and reads the header, which stands before them.
 func (b *builder) symbols(ctx context.Context) error {
 	begin, end := int64(b.toc.Symbols), b.after(b.toc.Symbols)
-	body, err := b.read(ctx, 0, end)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
+	body := b.read(ctx, 0, end)
 	header := make([]byte, begin)
 	if _, err := io.ReadFull(body, header); err != nil {
-		return (&scanner{}).short(err)
+		return fmt.Errorf("read header: %w", err)
 	}
 	if magic := binary.BigEndian.Uint32(header); magic != index.MagicIndex {
 		return corruptf("the index begins with %08x", magic)

@@ -160,17 +160,17 @@ func TestADirectoryIsMadeOnceAndAgainWhenItIsDamaged(t *testing.T) {
 		}
 	}
 	builds := func() int64 {
-		n := src.streams.Load()
+		n := src.builds.Load()
 		src.reset()
 		return n
 	}
 	everything(t, directories(t, dir, 0))
 	if builds() == 0 {
-		t.Fatal("nothing was streamed for the first directory")
+		t.Fatal("the first directory was not made")
 	}
 	everything(t, directories(t, dir, 0))
 	if n := builds(); n > 0 {
-		t.Fatalf("%d streams although the directory is there", n)
+		t.Fatalf("the directory was made %d times although it is there", n)
 	}
 	good, err := os.ReadFile(path)
 	check(t, err)

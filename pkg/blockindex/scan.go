@@ -3,15 +3,11 @@ package blockindex
 import (
 	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash"
 	"hash/crc32"
 	"io"
 )
-
-// errShort marks a stream that ended before what was asked for.
-var errShort = errors.New("fewer bytes than asked for")
 
 // scanner reads a section of an index, which has its length before and its
 // checksum behind its content, from begin to end in little memory.
@@ -28,9 +24,13 @@ type scanner struct {
 // scan begins to read the section at begin, where src is; it must end by end.
 func scan(src io.Reader, begin, end int64) *scanner {
 	s := &scanner{begin: begin, src: src, sum: crc32.New(castagnoli())}
+	if begin+8 > end {
+		s.err = corruptf("section at %d ends behind %d", begin, end)
+		return s
+	}
 	var length [4]byte
 	if _, err := io.ReadFull(src, length[:]); err != nil {
-		s.err = s.short(err)
+		s.err = fmt.Errorf("read section at %d: %w", begin, err)
 		return s
 	}
 	s.size = int64(binary.BigEndian.Uint32(length[:]))
@@ -40,14 +40,6 @@ func scan(src io.Reader, begin, end int64) *scanner {
 	}
 	s.content = bufio.NewReaderSize(io.TeeReader(io.LimitReader(src, s.size), s.sum), 64<<10)
 	return s
-}
-
-// short tells the end of a stream from other errors.
-func (s *scanner) short(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errShort
-	}
-	return fmt.Errorf("read section at %d: %w", s.begin, err)
 }
 
 // pos is the place of the next value in the index.
@@ -61,7 +53,7 @@ func (s *scanner) peek(n int) []byte {
 	n = int(min(int64(n), s.left))
 	b, err := s.content.Peek(n)
 	if err != nil && len(b) < n {
-		s.err = s.short(err)
+		s.err = fmt.Errorf("read section at %d: %w", s.begin, err)
 	}
 	return b
 }
@@ -71,7 +63,7 @@ func (s *scanner) take(n int) {
 		return
 	}
 	if _, err := s.content.Discard(n); err != nil {
-		s.err = s.short(err)
+		s.err = fmt.Errorf("read section at %d: %w", s.begin, err)
 	}
 	s.left -= int64(n)
 }
@@ -128,7 +120,7 @@ func (s *scanner) finish() error {
 	}
 	var sum [4]byte
 	if _, err := io.ReadFull(s.src, sum[:]); err != nil {
-		return s.short(err)
+		return fmt.Errorf("read section at %d: %w", s.begin, err)
 	}
 	if s.sum.Sum32() != binary.BigEndian.Uint32(sum[:]) {
 		return corruptf("checksum of the section at %d", s.begin)

@@ -1,9 +1,6 @@
 package blockindex
 
-import (
-	"context"
-	"io"
-)
+import "context"
 
 // Source is where the bytes of an index lie, which never change. It is safe for
 // concurrent use.
@@ -11,8 +8,6 @@ type Source interface {
 	// Read fills the ranges, or returns an error. They are wanted all at once: what
 	// lies close together is worth one request, and requests are made side by side.
 	Read(ctx context.Context, ranges ...Range) error
-	// Stream returns n bytes from off on, which will not be wanted again.
-	Stream(ctx context.Context, off, n int64) (io.ReadCloser, error)
 	// Forget says that what Read returned for n bytes from off on is wrong.
 	Forget(off, n int64)
 	// Size is the length of the index in bytes.

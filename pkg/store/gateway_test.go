@@ -372,28 +372,35 @@ func TestPageDirectoriesAreUsedAgainAndDamagedOnesAreNot(t *testing.T) {
 	e := add(t, bkt, ups(2, 0, hour, 1))
 	dir := t.TempDir()
 	counted := &counting{Reader: bkt}
-	for i, want := range []int64{1, 0, 1} {
+	path := filepath.Join(dir, "directories", e.Meta.ULID.String())
+	var whole []byte
+	// The third is made from pages on disk.
+	for i, want := range []int64{1, 0, 0} {
 		counted.indexes.Store(0)
 		g := open(t, counted, func(o *Options) { o.Dir = dir }, e)
 		if got, want := mustAsk(t, g, selectUp(0, hour)), "0000 240\n0001 240\n"; got != want {
 			t.Errorf("start %d: got %q, want %q", i, got, want)
 		}
 		if got := counted.indexes.Load(); got != want {
-			t.Errorf("start %d: %d indexes were streamed, want %d", i, got, want)
+			t.Errorf("start %d: %d indexes were read whole, want %d", i, got, want)
 		}
 		if err := g.Close(); err != nil {
 			t.Fatal(err)
 		}
+		content, err := os.ReadFile(path)
+		if err != nil || i > 0 && !bytes.Equal(content, whole) {
+			t.Errorf("start %d: the page directory has %d bytes instead of %d, or others (%v)", i, len(content), len(whole), err)
+		}
+		whole = content
 		if i == 1 {
-			path := filepath.Join(dir, "directories", e.Meta.ULID.String())
-			if err := os.WriteFile(path, make([]byte, e.Objects["index"]), 0o600); err != nil {
+			if err := os.WriteFile(path, make([]byte, len(whole)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 }
 
-// counting counts requests for indexes from their first byte on: small ones are streamed whole.
+// counting counts requests for indexes from their first byte on: small ones are read whole.
 type counting struct {
 	bucket.Reader
 	indexes atomic.Int64

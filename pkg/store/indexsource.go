@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockindex"
@@ -46,15 +45,6 @@ func (s *indexSource) Read(ctx context.Context, ranges ...blockindex.Range) erro
 		copy(r.Into, wanted[i].Bytes)
 	}
 	return nil
-}
-
-// Stream reads past the cache: what is made of the bytes is kept elsewhere.
-func (s *indexSource) Stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	body, err := s.g.bkt.GetRange(ctx, s.object.Name, off, n)
-	if err != nil {
-		return nil, fmt.Errorf("read %d bytes at %d of %s: %w", n, off, s.object.Name, err)
-	}
-	return body, nil
 }
 
 // Forget drops bytes from the cache.
