@@ -8,5 +8,7 @@
 //   - A set is the state of one listing, begun after Fetch was called. A listing
 //     that does not come to its end gives an error and no set, never a smaller set.
 //   - What is wrong with one block is said of that block alone (block.Unreadable).
-//   - An object is read once for each version of it, as told by ETag, size and time.
+//   - An object is read once for each version of it, as told by ETag, size and time,
+//     also across restarts, as long as the local journal is there.
+//   - n objects are listed in at most ceil(n/1000)+4 requests.
 package fetcher

@@ -27,15 +27,15 @@ type Fetcher struct {
 	log     *slog.Logger
 	metrics *metrics
 	shared  *shared
+	journal journal
 
-	mu     sync.Mutex
-	copies copies
-	known  map[ulid.ULID]*directory // what the last look saw and read
+	mu    sync.Mutex
+	known map[ulid.ULID]*directory // what the last look saw and read; nil before the first
 }
 
 // New returns a fetcher of valid options. It does not touch bucket or disk.
 func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Registerer) *Fetcher {
-	return &Fetcher{bkt: bkt, opts: o, log: log, metrics: newMetrics(reg), shared: newShared(), copies: copies{dir: o.CacheDir}}
+	return &Fetcher{bkt: bkt, opts: o, log: log, metrics: newMetrics(reg), shared: newShared(), journal: journal{dir: o.CacheDir}}
 }
 
 // Fetch gives what the bucket holds now. The set and all it points to are
@@ -58,36 +58,74 @@ func (f *Fetcher) Fetch(ctx context.Context) (*block.Set, error) {
 }
 
 func (f *Fetcher) fetch(ctx context.Context, now time.Time) (*block.Set, error) {
-	if err := f.copies.load(); err != nil {
-		f.log.Warn("no local copies used", "err", err)
+	if f.known == nil {
+		f.remember()
 	}
-	dirs, err := f.list(ctx, f.knownBlocks(), now)
+	dirs, err := f.list(ctx, block.SortedIDs(slices.Collect(maps.Keys(f.known))), now)
 	if err != nil {
 		return nil, fmt.Errorf("list the bucket: %w", err)
 	}
-	if err := f.readAll(ctx, dirs); err != nil {
+	err = f.readAll(ctx, dirs)
+	f.known = dirs // also of a look that was broken off: the next has less to read
+	if err := f.journal.flush(); err != nil {
+		f.log.Warn("local copies not kept", "dir", f.opts.CacheDir, "err", err)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read what the bucket says of its blocks: %w", err)
 	}
-	if err := f.copies.prune(dirs); err != nil {
-		f.log.Warn("old local copies not removed", "err", err)
-	}
-	f.known = dirs
+	f.forget()
 	return f.assemble(dirs, now), nil
 }
 
-// knownBlocks are those of the last look or, before the first, those of which
-// there is a local copy. They are sorted.
-func (f *Fetcher) knownBlocks() []ulid.ULID {
-	ids := slices.Collect(maps.Keys(f.known))
-	if f.known == nil {
-		ids = f.copies.ids()
+// remember takes what an earlier process read from the journal.
+func (f *Fetcher) remember() {
+	f.known = map[ulid.ULID]*directory{}
+	err := f.journal.load(func(r *record) {
+		id, rel, _ := block.ParseName(r.Object)
+		c := f.parse(id, &content{rel: f.shared.name(rel), version: r.version()}, r.Content)
+		if c.err != nil {
+			return // corrupt ones are read again, and reported
+		}
+		f.metrics.reads.WithLabelValues(fromDisk).Inc()
+		dir := f.known[id]
+		if dir == nil {
+			dir = &directory{}
+			f.known[id] = dir
+		}
+		if old := dir.find(rel); old != nil {
+			*old = c
+		} else {
+			dir.small = append(dir.small, c)
+		}
+	})
+	if err := errors.Join(err, f.journal.sweep()); err != nil {
+		f.log.Warn("local copies not used", "dir", f.opts.CacheDir, "err", err)
 	}
-	return block.SortedIDs(ids)
 }
 
-// readAll fills in the content of every meta.json and mark that was listed: from
-// the last look, from local disk, or from the bucket. Errors stay beside their
-// object; only the end of ctx ends the whole.
+// forget drops from the journal what the bucket no longer has.
+func (f *Fetcher) forget() {
+	n := 0
+	for _, dir := range f.known {
+		n += len(dir.small)
+	}
+	err := f.journal.compact(n, func(r *record) bool {
+		id, rel, _ := block.ParseName(r.Object)
+		dir := f.known[id]
+		if dir == nil {
+			return false
+		}
+		c := dir.find(rel)
+		return c != nil && c.version == r.version()
+	})
+	if err != nil {
+		f.log.Warn("old local copies not dropped", "dir", f.opts.CacheDir, "err", err)
+	}
+}
+
+// readAll fills in the content of every meta.json and mark that was listed, from
+// the last look or from the bucket. Errors stay beside their object; only the end
+// of ctx ends the whole.
 func (f *Fetcher) readAll(ctx context.Context, dirs map[ulid.ULID]*directory) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.opts.Concurrency)
@@ -101,7 +139,9 @@ func (f *Fetcher) readAll(ctx context.Context, dirs map[ulid.ULID]*directory) er
 				}
 			}
 			g.Go(func() error {
-				f.read(ctx, id, c)
+				if ctx.Err() == nil {
+					f.read(ctx, id, c)
+				}
 				if ctx.Err() == nil {
 					f.report(id, c)
 				}
@@ -126,19 +166,18 @@ func (f *Fetcher) report(id ulid.ULID, c *content) {
 
 // read fills in the content of one object.
 func (f *Fetcher) read(ctx context.Context, id ulid.ULID, c *content) {
-	if found := f.fromDisk(id, c); found != nil {
-		f.metrics.reads.WithLabelValues(fromDisk).Inc()
-		*c = *found
-		return
-	}
-	data, err := f.get(ctx, block.ObjectName(id, c.rel), c.version.size)
+	name := block.ObjectName(id, c.rel)
+	data, err := f.get(ctx, name, c.version.size)
 	if err != nil {
 		c.err = err
 		return
 	}
 	*c = f.parse(id, c, data)
-	if c.err == nil {
-		f.toDisk(id, c, data)
+	if c.err != nil {
+		return
+	}
+	if err := f.journal.append(&record{Object: name, ETag: c.version.etag, Modified: c.version.modified, Content: data}); err != nil {
+		f.log.Warn("no local copy kept", "object", name, "err", err)
 	}
 }
 

@@ -239,28 +239,73 @@ func TestARestartReadsFromDisk(t *testing.T) {
 		t.Errorf("read from the bucket: %v, want nothing", got)
 	}
 
-	copies, err := filepath.Glob(filepath.Join(dir, first.ULID.String()+"*"))
-	if err != nil || len(copies) != 1 {
-		t.Fatalf("copies of the first block: %v, %v; want one", copies, err)
-	}
-	if err := os.Truncate(copies[0], 0); err != nil {
+	file := filepath.Join(dir, journalFile)
+	whole, err := os.ReadFile(file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	b.remove(t, block.MetaName(second.ULID))
-	b.remove(t, block.MarkName(second.ULID, block.NoCompactMark))
+	for name, damage := range map[string]func([]byte) []byte{
+		"a byte is another": func(b []byte) []byte { b[len(b)-100] ^= 1; return b },
+		"its end is gone":   func(b []byte) []byte { return b[:len(b)-100] },
+	} {
+		if err := os.WriteFile(file, damage(slices.Clone(whole)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []int{1, 0} { // the last record is read again, and kept again
+			if got := len(fetch(t, newFetcher(b, dir)).Blocks); got != 2 {
+				t.Errorf("%s: got %d blocks, want 2", name, got)
+			}
+			if got := b.seen(); len(got) != want {
+				t.Errorf("%s, start %d: read from the bucket: %v, want %d objects", name, i, got, want)
+			}
+		}
+	}
+	b.put(t, block.MetaName(first.ULID), encoded(t, first)+"\n")
+	b.seen()
+	for i, want := range []int{1, 0} {
+		fetch(t, newFetcher(b, dir))
+		if got := b.seen(); len(got) != want {
+			t.Errorf("start %d after a change: read from the bucket: %v, want %d objects", i, got, want)
+		}
+	}
+}
+
+func encoded(t *testing.T, m *block.Meta) string {
+	t.Helper()
+	data, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestLocalCopiesDoNotGrowForEver(t *testing.T) {
+	b, dir := newBucket(), t.TempDir()
+	kept := hours(t, b, 0, 2)
+	f := newFetcher(b, dir)
 	for _, name := range []string{tmpPrefix + "123", "notes.txt"} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := len(fetch(t, newFetcher(b, dir)).Blocks); got != 1 {
-		t.Errorf("got %d blocks, want 1", got)
+	for i := range 300 {
+		b.put(t, block.MarkName(kept.ULID, block.NoCompactMark), mark(kept.ULID, block.NoCompactMark, int64(i)))
+		fetch(t, f)
 	}
-	if got, want := b.seen(), []string{block.MetaName(first.ULID)}; !slices.Equal(got, want) {
-		t.Errorf("read from the bucket: %v, want %v, whose copy is empty", got, want)
+	data, err := os.ReadFile(filepath.Join(dir, journalFile))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 || left[0].Name() != filepath.Base(copies[0]) || left[1].Name() != "notes.txt" {
-		t.Errorf("left on disk: %v, %v; want the copy of the first block and what is not ours", left, err)
+	if got := bytes.Count(data, []byte("{")); got > 110 {
+		t.Errorf("got %d records of two objects", got)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 || entries[0].Name() != journalFile || entries[1].Name() != "notes.txt" {
+		t.Errorf("left on disk: %v, %v; want the journal and what is not ours", entries, err)
+	}
+	b.seen()
+	if got := fetch(t, newFetcher(b, dir)).Blocks[0].NoCompact.Time; got != 299 || len(b.seen()) > 0 {
+		t.Errorf("after a restart: got the mark of %d, want 299 without a read", got)
 	}
 }
 
@@ -329,6 +374,53 @@ func TestAListingThatBreaksOffGivesNoSet(t *testing.T) {
 	if set, err := f.Fetch(ctx); !errors.Is(err, context.Canceled) || set != nil {
 		t.Errorf("got %v, %v; want no set and %v", set, err, context.Canceled)
 	}
+}
+
+func TestALookThatWasBrokenOffLeavesLessToTheNext(t *testing.T) {
+	b, dir := newBucket(), t.TempDir()
+	first, second := hours(t, b, 0, 2), hours(t, b, 2, 4)
+	ctx, cancel := context.WithCancel(t.Context())
+	stuck := &stopped{watched: b, after: 1, stop: cancel}
+	o := Defaults()
+	o.CacheDir, o.Concurrency = dir, 1
+	f := New(stuck, o, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	b.seen()
+	if set, err := f.Fetch(ctx); !errors.Is(err, context.Canceled) || set != nil {
+		t.Fatalf("got %v, %v; want no set and %v", set, err, context.Canceled)
+	}
+	done := b.seen()
+	if len(done) != 1 {
+		t.Fatalf("read before the end: %v, want one object", done)
+	}
+	want := []string{block.MetaName(first.ULID), block.MetaName(second.ULID)}
+	want = slices.DeleteFunc(want, func(name string) bool { return name == done[0] })
+	for _, next := range []*Fetcher{newFetcher(b, dir), f} {
+		if got := len(fetch(t, next).Blocks); got != 2 {
+			t.Errorf("got %d blocks, want 2", got)
+		}
+		if got := b.seen(); !slices.Equal(got, want) {
+			t.Errorf("read %v, want %v", got, want)
+		}
+	}
+}
+
+// stopped ends the look after some reads.
+type stopped struct {
+	*watched
+	after int
+	stop  func()
+}
+
+func (b *stopped) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	if b.after == 0 {
+		return b.watched.Get(ctx, name)
+	}
+	b.after--
+	r, err := b.watched.Get(ctx, name)
+	if b.after == 0 {
+		b.stop()
+	}
+	return r, err
 }
 
 func TestOptions(t *testing.T) {

@@ -6,8 +6,8 @@ import "fmt"
 type Options struct {
 	// Concurrency is how many small objects are read at a time.
 	Concurrency int
-	// CacheDir keeps copies of meta.json files on local disk, so that a restart
-	// reads the new ones alone; empty means no copies. It may be deleted at any time.
+	// CacheDir keeps copies of meta.json files and marks on local disk, so that a
+	// restart reads the new ones alone; empty means no copies. It may be deleted at any time.
 	CacheDir string
 }
 
