@@ -108,7 +108,7 @@ func (a *account) pause(s *stream) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.paused++
-	for a.used > a.budget.perQuery/2 && !(a.wanted == s && s.unread.Load() == 0) && !a.starved && !a.closed {
+	for a.used > a.budget.perQuery/2 && (a.wanted != s || s.unread.Load() > 0) && !a.starved && !a.closed {
 		a.change.Wait()
 	}
 	a.paused--

@@ -57,13 +57,11 @@ func keepTime(runs []run) {
 				continue
 			}
 			raw := runs[j].points
-			near, interval := raw[0].t, raw[1].t-raw[0].t
-			border := windowStart(near, int64(block.FiveMin)) - 1
+			near, next := raw[0].t, raw[1].t
 			if n := len(raw); j < i {
-				near, interval = raw[n-1].t, raw[n-1].t-raw[n-2].t
-				border = windowStart(near, int64(block.FiveMin)) + int64(block.FiveMin) - 1
+				near, next = raw[n-1].t, raw[n-2].t
 			}
-			late := ((border-near)%interval + interval) % interval
+			late := lateness(near, next)
 			for k, p := range r.points {
 				away := max(p.t-near, near-p.t)
 				if windowEnd := (p.t+1)%int64(block.FiveMin) == 0; windowEnd && away < seam {
@@ -71,11 +69,26 @@ func keepTime(runs []run) {
 				}
 			}
 		}
-		for k := range r.points {
-			moved := r.points[k].t - early[k]
-			if k == 0 || moved > r.points[k-1].t {
-				r.points[k].t = moved
-			}
+		move(r.points, early)
+	}
+}
+
+// lateness is how long before a window's end the last scrape in it was, judged by
+// the raw sample nearest to a coarse run and the one next to it.
+func lateness(near, next int64) int64 {
+	border := windowStart(near, int64(block.FiveMin)) - 1
+	if near > next { // the raw samples come first
+		border += int64(block.FiveMin)
+	}
+	interval := max(near-next, next-near)
+	return ((border-near)%interval + interval) % interval
+}
+
+// move moves points to earlier times, unless that changed their order.
+func move(points []point, early []int64) {
+	for k := range points {
+		if t := points[k].t - early[k]; k == 0 || t > points[k-1].t {
+			points[k].t = t
 		}
 	}
 }
