@@ -128,6 +128,9 @@ func (d *dataset) Close() error { return d.s3.Kill() }
 // fill generates the blocks of a bucket in a directory of its own, and uploads them.
 func (d *dataset) fill(ctx context.Context, bucket, dir string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if bucket == bucketSmall {
+		return d.fillSmall(ctx, dir)
+	}
 	var dirs []string
 	for i, p := range d.plan(bucket) {
 		more, err := history.Write(ctx, filepath.Join(dir, strconv.Itoa(i)), p.replica, p.options)
@@ -155,9 +158,6 @@ func (d *dataset) plan(bucket string) []job {
 		return []job{{compacted(), o}}
 	case bucketNoise:
 		o.Processes = d.noise
-	case bucketSmall:
-		o.Interval, o.Processes = blockRange/2, d.processes[:min(4, len(d.processes))]
-		o.Start = o.End.Add(-time.Duration(d.blocks) * blockRange / 2)
 	}
 	var jobs []job
 	for _, r := range replicas() {

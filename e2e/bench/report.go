@@ -23,6 +23,7 @@ type row struct {
 	traffic   traffic
 	size      size
 	answer    *answer // nil if it was not compared
+	err       error   // that ended the phase, or says what is wrong with the answer
 }
 
 func (r *report) add(group, phase, subject string) *row {
@@ -89,6 +90,9 @@ func (r *report) write(out io.Writer, subjects []subject) error {
 		for _, s := range subjects {
 			if x := r.find(one.group, one.phase, s.name); x != nil {
 				writeLine(&b, s.name, x.cells())
+				if x.err != nil {
+					fmt.Fprintf(&b, "%*s%v\n", nameWidth, "", x.err)
+				}
 				pair = append(pair, x)
 			}
 		}

@@ -44,8 +44,10 @@ type sessionOptions struct {
 	// dir is the gateway's data directory; a session with the directory of an earlier one is a restart.
 	dir      string
 	distance distance
-	faults   faults
-	env      []string
+	// direct leaves the proxy out, so that nothing but the gateway and the server uses the machine.
+	direct bool
+	faults faults
+	env    []string
 }
 
 // session starts a gateway behind a proxy, measures that, and runs a script
@@ -64,8 +66,13 @@ func (b *bench) session(ctx context.Context, subj subject, o sessionOptions, scr
 	if o.bucket == bucketDays {
 		until = b.data.compactedEnd()
 	}
-	s.gateway, err = subj.open(ctx, b.cluster, gatewayOptions{bucket: o.bucket, endpoint: p.Endpoint, dir: o.dir, env: o.env, until: until})
+	endpoint := p.Endpoint
+	if o.direct {
+		endpoint = b.data.s3.Endpoint
+	}
+	s.gateway, err = subj.open(ctx, b.cluster, gatewayOptions{bucket: o.bucket, endpoint: endpoint, dir: o.dir, env: o.env, until: until})
 	if err != nil {
+		row.err = err
 		return fmt.Errorf("%s, %s: %w", subj.name, o.group, err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
@@ -108,6 +115,7 @@ func (s *session) measure(phase string, do func() (size, error)) (*row, error) {
 	r.wall = time.Since(began)
 	s.logf("%s: %s: %s: %s", s.subject.name, s.group, phase, r.wall.Round(time.Millisecond))
 	if err != nil {
+		r.err = err
 		err = fmt.Errorf("%s: %w", phase, err)
 	}
 	return r, errors.Join(err, s.finish(r, before))
@@ -133,6 +141,7 @@ func (s *session) compare(ctx context.Context) error {
 		}
 		a.row.answer = got
 		if err := got.same(s.data.truth(s.bucket, a.question)); err != nil {
+			a.row.err = err
 			wrong = append(wrong, fmt.Errorf("%s, %s, %s: %w", s.subject.name, s.group, a.row.phase, err))
 		}
 	}
