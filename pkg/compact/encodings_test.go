@@ -14,8 +14,9 @@ import (
 	"github.com/varve-io/varve/pkg/bucket"
 )
 
-// withStarts is twoHours in the encodings that Thanos does not know, with a
-// series of histograms of either kind.
+// withStarts is the counter of twoHours in the encodings that Thanos does not
+// know, with a series of histograms of either kind. Gauges begin nowhere, so
+// they have no start timestamps.
 func withStarts(replica string, without ...int) blocktest.Spec {
 	spec := twoHours(replica, hour, without...)
 	spec.Chunks = blocktest.WithStart
@@ -26,7 +27,7 @@ func withStarts(replica string, without ...int) blocktest.Spec {
 		ints.Samples = append(ints.Samples, blocktest.Sample{T: s.T, H: h})
 		floats.Samples = append(floats.Samples, blocktest.Sample{T: s.T, FH: h.ToFloat(nil)})
 	}
-	spec.Series = append(spec.Series, ints, floats)
+	spec.Series = append(spec.Series[:1], ints, floats)
 	for _, s := range spec.Series {
 		for i := range s.Samples {
 			s.Samples[i].ST = spec.MinTime
