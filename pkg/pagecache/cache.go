@@ -54,6 +54,7 @@ func New(bkt bucketRanges, o Options, log *slog.Logger, reg prometheus.Registere
 			c.metrics.diskErrors.Inc()
 		} else {
 			c.metrics.diskUp.Set(1)
+			c.memory.tell(c.disk.use)
 		}
 	}
 	return c, nil
@@ -76,7 +77,7 @@ func (c *Cache) Read(ctx context.Context, o Object, p []byte, off int64) error {
 		return err
 	}
 	if k := (pageKey{o, off / pageSize}); n > 0 && (off+n-1)/pageSize == k.n { // the common case
-		if b := c.memory.shard(k).get(k, off, off+n); b != nil {
+		if b := c.memory.get(k, off, off+n); b != nil {
 			copy(p, b)
 			c.metrics.hit(usageOf(ctx), n)
 			return nil
@@ -96,12 +97,7 @@ func (c *Cache) Read(ctx context.Context, o Object, p []byte, off int64) error {
 func (c *Cache) Forget(o Object, off, n int64) {
 	for i := off / pageSize; i*pageSize < off+n; i++ {
 		k := pageKey{o, i}
-		s := c.memory.shard(k)
-		s.mu.Lock()
-		if p := s.pages[k]; p != nil {
-			s.drop(p)
-		}
-		s.mu.Unlock()
+		c.memory.shard(k).forget(k)
 		if c.disk != nil {
 			c.disk.forget(k)
 		}

@@ -40,8 +40,13 @@ func (f *fakeBucket) GetRange(ctx context.Context, _ string, off, length int64) 
 }
 
 func newFake(size int) *fakeBucket {
+	// A period that is no multiple of anything here: neighbours and pages differ.
+	period := make([]byte, 2*pageSize+13)
+	rand.New(rand.NewSource(1)).Read(period)
 	f := &fakeBucket{content: make([]byte, size)}
-	rand.New(rand.NewSource(1)).Read(f.content)
+	for at := 0; at < size; at += len(period) {
+		copy(f.content[at:], period)
+	}
 	return f
 }
 
@@ -66,11 +71,7 @@ func newCache(t testing.TB, b bucketRanges, o Options) *Cache {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.buffers.spoil = func(b []byte) {
-		for i := range b {
-			b[i] ^= 0x5a
-		}
-	}
+	c.buffers.spoil = func(b []byte) { clear(b) }
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -216,7 +217,7 @@ func TestReadersOfTheSameBytesShareOneRequest(t *testing.T) {
 						b.look(&b.wants[i])
 					}
 					started.Done()
-					started.Wait() // now all know who brings what
+					started.Wait() // all know who brings what
 					parts, err := b.bring(t.Context())
 					if err != nil {
 						t.Error(err)
@@ -237,8 +238,9 @@ func TestReadersOfTheSameBytesShareOneRequest(t *testing.T) {
 			started.Wait()
 			close(release)
 			done.Wait()
-			if requests, bytes := f.took(); requests != 1 || bytes != 4*pageSize {
-				t.Errorf("%d requests for %d bytes, want 1 for %d", requests, bytes, 4*pageSize)
+			// Which of them brings which page is open.
+			if _, bytes := f.took(); bytes != 4*pageSize {
+				t.Errorf("%d bytes were asked for, want each once: %d", bytes, 4*pageSize)
 			}
 		})
 	}
@@ -362,7 +364,7 @@ func TestRangesAtRandomAreRight(t *testing.T) {
 			for seed := range int64(4) {
 				wg.Go(func() {
 					rnd := rand.New(rand.NewSource(seed))
-					for range 25 {
+					for range 20 {
 						mustReadRanges(t, c, f, randomRanges(rnd, f.object()))
 					}
 				})
@@ -384,7 +386,7 @@ func randomRanges(rnd *rand.Rand, o Object) []Range {
 		case 0:
 			r.Off = rnd.Int63n(o.Size)
 		case 1:
-			r.Len = rnd.Int63n(3 << 20)
+			r.Len = rnd.Int63n(1 << (15 + rnd.Intn(8)))
 		case 2:
 			if i > 0 {
 				r = ranges[i-1]

@@ -127,11 +127,7 @@ func (d *disk) loadSegment(s *segment) error {
 	if s.file, err = os.OpenFile(s.path, os.O_RDWR, 0); err != nil {
 		return err
 	}
-	rows, size, sealed, err := readSegment(s.file)
-	s.size = size
-	if err == nil && !sealed {
-		err = s.seal(rows)
-	}
+	rows, err := s.load()
 	if errors.Is(err, errCorrupt) || d.segments[s.number] != nil {
 		d.metrics.diskCorrupt.Inc()
 		return errors.Join(s.file.Close(), os.Remove(s.path))
@@ -166,7 +162,7 @@ func (d *disk) has(k pageKey) bool {
 func (d *disk) candidates(key uint64) (found []candidate) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, i := range d.index.find(nil, key) {
+	for _, i := range d.index.find(key) {
 		r := d.index.records[i]
 		found = append(found, candidate{i, r, d.segments[r.segment].file})
 	}
@@ -243,6 +239,16 @@ func (d *disk) extents(k pageKey, c candidate, buffer []byte) extents {
 	return x
 }
 
+// use counts a use of a page in memory, where the disk does not see it.
+func (d *disk) use(k pageKey) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, i := range d.index.find(k.diskKey()) {
+		r := &d.index.records[i]
+		r.uses = min(r.uses+1, maxUses)
+	}
+}
+
 // keep has extents of a page written, unless too much waits already.
 func (d *disk) keep(k pageKey, x []extent) {
 	if len(k.object.Name) > maxName || len(k.object.Version) > maxName {
@@ -269,7 +275,7 @@ func (d *disk) forget(k pageKey) {
 	key := k.diskKey()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, i := range d.index.find(nil, key) {
+	for _, i := range d.index.find(key) {
 		d.index.remove(i)
 	}
 	for i, j := range d.queue {

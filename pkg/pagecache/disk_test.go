@@ -2,6 +2,7 @@ package pagecache
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand"
@@ -9,7 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -134,7 +138,7 @@ func TestDiskIsBounded(t *testing.T) {
 	rnd := rand.New(rand.NewSource(1))
 	for range 150 {
 		for range 10 {
-			n := 1 + rnd.Int63n(4*pageSize)
+			n := 1 + rnd.Int63n(3*pageSize)
 			mustRead(t, c, f, rnd.Int63n(f.object().Size-n), n)
 		}
 		c.disk.flush()
@@ -278,23 +282,22 @@ func (l *logged) lines() int {
 
 func TestADiskThatCannotBeUsedIsSaidOnceAndHurtsNoRead(t *testing.T) {
 	f := newFake(20 * pageSize)
+	block := func(t *testing.T, dir string) {
+		t.Helper()
+		if err := errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	share := func(t *testing.T, dir string) {
+		t.Helper()
+		newCache(t, f, diskOptions(dir))
+	}
 	for name, tc := range map[string]struct {
 		before, while func(t *testing.T, dir string)
 	}{
-		"from the start": {before: func(t *testing.T, dir string) {
-			if err := os.WriteFile(dir, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		"used by another process": {before: func(t *testing.T, dir string) { newCache(t, f, diskOptions(dir)) }},
-		"later": {while: func(t *testing.T, dir string) {
-			if err := os.RemoveAll(dir); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(dir, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}},
+		"from the start":          {before: block},
+		"used by another process": {before: share},
+		"later":                   {while: block},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "pages")
@@ -363,7 +366,7 @@ func TestIndexOfRecordsIsRight(t *testing.T) {
 			for _, all := range known {
 				live += len(all)
 			}
-			if got := x.find(nil, key); fmt.Sprint(got) != fmt.Sprint(append([]int32(nil), known[key]...)) || x.live != live {
+			if got := x.find(key); fmt.Sprint(got) != fmt.Sprint(append([]int32(nil), known[key]...)) || x.live != live {
 				t.Fatalf("seed %d: records of %d are %v of %d, want %v of %d", seed, key, got, x.live, known[key], live)
 			}
 		}
@@ -390,4 +393,41 @@ func BenchmarkReadFromDisk(b *testing.B) {
 			}
 		})
 	}
+}
+
+func TestAFullDiskIsLeftSomeRoom(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(300 * pageSize)
+		log := new(logged)
+		c, err := New(f, diskOptions(dir), slog.New(slog.NewTextHandler(log, nil)), prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.mustClose(t)
+		read := func(from, to int64) {
+			for i := from; i < to; i++ {
+				mustRead(t, c, f, i*pageSize, pageSize)
+				if i%16 == 0 {
+					c.disk.flush()
+				}
+			}
+			c.disk.flush()
+		}
+		read(0, 200)
+		before, _ := dirSize(t, dir)
+		c.disk.judge(syscall.ENOSPC) // the writer is idle
+		read(200, 210)
+		if now, _ := dirSize(t, dir); now != before {
+			t.Errorf("%d bytes on a disk that was full, were %d: it is to be left alone for a while", now, before)
+		}
+		<-time.After(diskPause + time.Second)
+		read(210, 220)
+		if now, _ := dirSize(t, dir); now > before*8/10 {
+			t.Errorf("%d bytes on a disk that was full, were %d", now, before)
+		}
+		if n := log.lines(); n != 2 {
+			t.Errorf("%d log lines, want one when the disk was full and one when it was not:\n%s", n, log.buf.String())
+		}
+	})
 }

@@ -76,13 +76,13 @@ func (x *diskIndex) remove(i int32) {
 	x.live--
 }
 
-// find appends the numbers of the records of a page, the youngest first.
-func (x *diskIndex) find(dst []int32, key uint64) []int32 {
+// find returns the numbers of the records of a page, the youngest first.
+func (x *diskIndex) find(key uint64) (found []int32) {
 	at, ok := x.heads[key]
 	for ; ok && at != none; at = x.records[at].next {
-		dst = append(dst, at)
+		found = append(found, at)
 	}
-	return dst
+	return found
 }
 
 // is reports whether number i still stands for the record r.

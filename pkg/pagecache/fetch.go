@@ -87,7 +87,6 @@ func (f *fetcher) bring(ctx context.Context, u *Usage, p *part, settle func(*par
 
 // persist asks for a part until it comes, a few times.
 func (f *fetcher) persist(ctx context.Context, u *Usage, p *part) ([]byte, error) {
-	pause := firstPause
 	for n := 1; ; n++ {
 		data, err := f.ask(ctx, u, p)
 		if err == nil || ctx.Err() != nil || !passes(err) {
@@ -96,15 +95,45 @@ func (f *fetcher) persist(ctx context.Context, u *Usage, p *part) ([]byte, error
 		if n == f.opts.Attempts {
 			return nil, fmt.Errorf("after %d attempts: %w", n, err)
 		}
-		select {
-		case <-time.After(pause/2 + rand.N(pause/2)):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		pause = min(2*pause, maxPause)
 		u.Retries.Add(1)
 		f.metrics.retries.Inc()
+		if err := f.rest(ctx, n); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// rest waits before the n-th repetition of a request.
+func (f *fetcher) rest(ctx context.Context, n int) error {
+	pause := min(firstPause<<min(n-1, 16), maxPause)
+	select {
+	case <-time.After(pause/2 + rand.N(pause/2)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// patience is how long a request may bring nothing.
+func (f *fetcher) patience() time.Duration {
+	return max(f.opts.Patience, hangFactor*f.pace.usual())
+}
+
+// hung is why a request ends that brings nothing for so long.
+func hung(patience time.Duration) error { return fmt.Errorf("%w for %s", errHangs, patience) }
+
+// judge learns from how a request went, and says of one that hung that it did.
+func (f *fetcher) judge(ctx context.Context, err error, start time.Time) error {
+	switch cause := context.Cause(ctx); {
+	case err == nil:
+		f.slots.succeeded()
+	case errors.Is(cause, errHangs):
+		return cause
+	case errors.Is(err, bucket.ErrThrottled):
+		f.metrics.throttled.Inc()
+		f.slots.throttled(start, time.Now())
+	}
+	return err
 }
 
 // passes reports whether the same request may succeed later.
@@ -188,21 +217,10 @@ func (f *fetcher) mayHedge() bool {
 func (f *fetcher) request(ctx context.Context, u *Usage, p *part) (_ []byte, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	patience := max(f.opts.Patience, hangFactor*f.pace.usual())
-	hang := time.AfterFunc(patience, func() { cancel(fmt.Errorf("%w for %s", errHangs, patience)) })
+	patience, start := f.patience(), time.Now()
+	hang := time.AfterFunc(patience, func() { cancel(hung(patience)) })
 	defer hang.Stop()
-	start := time.Now()
-	defer func() {
-		switch cause := context.Cause(ctx); {
-		case err == nil:
-			f.slots.succeeded()
-		case errors.Is(cause, errHangs):
-			err = cause
-		case errors.Is(err, bucket.ErrThrottled):
-			f.metrics.throttled.Inc()
-			f.slots.throttled(start, time.Now())
-		}
-	}()
+	defer func() { err = f.judge(ctx, err, start) }()
 
 	n := p.end - p.off
 	rc, err := f.bkt.GetRange(ctx, p.object.Name, p.off, n)

@@ -30,9 +30,10 @@ func newMemory(limit int64, m *metrics) *memory {
 	for range n {
 		mem.shards = append(mem.shards, &shard{
 			limit:   limit / int64(n),
-			pages:   map[pageKey]*page{},
+			pages:   map[uint64]*page{},
 			coming:  map[pageKey][]*piece{},
 			metrics: m,
+			used:    func(pageKey) {},
 		})
 	}
 	return mem
@@ -44,8 +45,22 @@ func (k pageKey) hash() uint64 {
 	return h ^ h>>29
 }
 
-func (m *memory) shard(k pageKey) *shard {
-	return m.shards[k.hash()&uint64(len(m.shards)-1)]
+func (m *memory) shard(k pageKey) *shard { return m.at(k.hash()) }
+
+// at returns the shard of a hash.
+func (m *memory) at(hash uint64) *shard { return m.shards[hash&uint64(len(m.shards)-1)] }
+
+// get returns the bytes [off, end) of a page if they are there in one piece.
+func (m *memory) get(k pageKey, off, end int64) []byte {
+	h := k.hash()
+	return m.at(h).get(h, k, off, end)
+}
+
+// tell has used called for pages that are used again and again, under a shard's lock.
+func (m *memory) tell(used func(pageKey)) {
+	for _, s := range m.shards {
+		s.used = used
+	}
 }
 
 // shard is a part of the memory tier. New pages go to the small queue, which has
@@ -56,9 +71,10 @@ func (m *memory) shard(k pageKey) *shard {
 type shard struct {
 	limit   int64
 	metrics *metrics
+	used    func(pageKey) // is told of pages that are used again and again
 
 	mu          sync.Mutex
-	pages       map[pageKey]*page
+	pages       map[uint64]*page // by hash; of two pages with one hash the later is there
 	small, main queue
 	ghosts      ghosts
 	coming      map[pageKey][]*piece // sorted, disjoint
@@ -76,12 +92,11 @@ type page struct {
 
 const maxUses = 3
 
-// get returns the bytes [off, end) of a page if they are there in one piece.
-func (s *shard) get(k pageKey, off, end int64) []byte {
+func (s *shard) get(hash uint64, k pageKey, off, end int64) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.pages[k]
-	if p == nil {
+	p := s.pages[hash]
+	if p == nil || p.key != k {
 		return nil
 	}
 	e, ok := p.extents.covering(off, end)
@@ -96,14 +111,19 @@ func (p *page) use() { p.uses = min(p.uses+1, maxUses) }
 
 // keep adds extents to a page and makes room for them. The caller holds mu.
 func (s *shard) keep(k pageKey, more []extent) {
-	p := s.pages[k]
+	h := k.hash()
+	p := s.pages[h]
+	if p != nil && p.key != k {
+		s.drop(p)
+		p = nil
+	}
 	if p == nil {
 		if s.limit <= pageOverhead {
 			return
 		}
 		p = &page{key: k}
-		s.pages[k] = p
-		if s.ghosts.remove(k.hash()) {
+		s.pages[h] = p
+		if s.ghosts.remove(h) {
 			s.main.push(p)
 		} else {
 			s.small.push(p)
@@ -132,6 +152,7 @@ func (s *shard) evict() {
 			s.ghosts.add(p.key.hash(), len(s.pages))
 			return
 		}
+		s.used(p.key)
 		s.small.remove(p)
 		p.uses = 0
 		s.main.push(p)
@@ -142,15 +163,25 @@ func (s *shard) evict() {
 		s.drop(p)
 		return
 	}
+	s.used(p.key)
 	s.main.remove(p)
 	p.uses--
 	s.main.push(p)
 }
 
+// forget removes a page if it is there.
+func (s *shard) forget(k pageKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.pages[k.hash()]; p != nil {
+		s.drop(p)
+	}
+}
+
 // drop removes a page. The caller holds mu.
 func (s *shard) drop(p *page) {
 	p.in.remove(p)
-	delete(s.pages, p.key)
+	delete(s.pages, p.key.hash())
 	s.metrics.memoryBytes.Sub(float64(p.cost))
 	s.metrics.memoryPages.Dec()
 }

@@ -50,8 +50,8 @@ func (s *shard) find(dst []source, b *batch, k pageKey, off, end int64) []source
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var held extents
-	p := s.pages[k]
-	if p != nil {
+	p := s.pages[k.hash()]
+	if p != nil && p.key == k {
 		held = p.extents
 	}
 	at := off

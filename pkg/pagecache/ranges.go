@@ -69,7 +69,7 @@ func (c *Cache) hit(b *batch, r *Range) bool {
 	if (r.Off+r.Len-1)/pageSize != k.n {
 		return false
 	}
-	r.Bytes = c.memory.shard(k).get(k, r.Off, r.Off+r.Len)
+	r.Bytes = c.memory.get(k, r.Off, r.Off+r.Len)
 	if r.Bytes == nil {
 		return false
 	}

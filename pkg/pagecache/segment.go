@@ -109,26 +109,28 @@ func (s *segment) seal(rows []row) error {
 	return err
 }
 
-// readSegment returns the records of a segment file: from its table, or, when it was
-// not finished, by reading it up to the first record that is not whole; what
-// follows is cut off.
-func readSegment(f *os.File) (rows []row, size int64, sealed bool, err error) {
-	info, err := f.Stat()
+// load returns the records of a file that was there: from its table, or, if it was not
+// finished, by reading it up to the first record that is not whole; it is finished
+// there then.
+func (s *segment) load() ([]row, error) {
+	info, err := s.file.Stat()
 	if err != nil {
-		return nil, 0, false, err
+		return nil, err
 	}
+	s.size = info.Size()
 	head := make([]byte, segmentHeader)
-	if _, err := f.ReadAt(head, 0); err != nil || binary.LittleEndian.Uint64(head) != segmentMagic {
-		return nil, 0, false, fmt.Errorf("%w: no segment", errCorrupt)
+	if _, err := s.file.ReadAt(head, 0); err != nil || binary.LittleEndian.Uint64(head) != segmentMagic {
+		return nil, fmt.Errorf("%w: no segment", errCorrupt)
 	}
-	if rows, err := readTable(f, info.Size()); err == nil {
-		return rows, info.Size(), true, nil
+	if rows, err := readTable(s.file, s.size); err == nil {
+		return rows, nil
 	}
-	rows, size = scanRecords(io.NewSectionReader(f, segmentHeader, info.Size()-segmentHeader))
-	if err := f.Truncate(size); err != nil {
-		return nil, 0, false, err
+	var rows []row
+	rows, s.size = scanRecords(io.NewSectionReader(s.file, segmentHeader, s.size-segmentHeader))
+	if err := s.file.Truncate(s.size); err != nil {
+		return nil, err
 	}
-	return rows, size, false, nil
+	return rows, s.seal(rows)
 }
 
 // readTable returns the records of a finished segment.
