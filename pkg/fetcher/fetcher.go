@@ -176,7 +176,7 @@ func (f *Fetcher) read(ctx context.Context, id ulid.ULID, c *content) {
 	if c.err != nil {
 		return
 	}
-	if err := f.journal.append(&record{Object: name, ETag: c.version.etag, Modified: c.version.modified, Content: data}); err != nil {
+	if err := f.journal.add(&record{Object: name, ETag: c.version.etag, Modified: c.version.modified, Content: data}); err != nil {
 		f.log.Warn("no local copy kept", "object", name, "err", err)
 	}
 }

@@ -20,12 +20,12 @@ import (
 //
 // The last line of an object counts; a line that is not whole counts not. The file
 // is a convenience and may be deleted at any time. The zero value keeps nothing.
-// It is safe for concurrent use.
+// Only add may be called concurrently.
 type journal struct {
 	dir string
 
-	mu    sync.Mutex
-	file  *os.File // nil until the first append
+	mu    sync.Mutex // of add
+	file  *os.File   // nil until the first add
 	out   *bufio.Writer
 	lines int
 }
@@ -100,8 +100,8 @@ func sum(body []byte) []byte {
 	return fmt.Appendf(nil, "%08x ", crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// append adds a record. It may reach the disk only with flush.
-func (j *journal) append(r *record) error {
+// add adds a record. It may reach the disk only with flush.
+func (j *journal) add(r *record) error {
 	if j.dir == "" {
 		return nil
 	}
@@ -129,7 +129,7 @@ func (j *journal) append(r *record) error {
 	return nil
 }
 
-// flush hands what was appended to the system and closes the file.
+// flush hands what was added to the system and closes the file.
 func (j *journal) flush() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
