@@ -34,19 +34,19 @@ func BenchmarkOpen(b *testing.B) {
 	b.Run("making the directory", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := range b.N {
-			_, err := d.Open(context.Background(), "made-"+strconv.Itoa(i), src)
+			_, err := d.Open(context.Background(), "made-"+strconv.Itoa(i), src, 0)
 			check(b, err)
 		}
 	})
 	b.Run("with a directory", func(b *testing.B) {
 		b.ReportAllocs()
-		_, err := d.Open(context.Background(), "x", src)
+		_, err := d.Open(context.Background(), "x", src, 0)
 		check(b, err)
 		info, err := os.Stat(filepath.Join(dir, "x"))
 		check(b, err)
 		b.ReportMetric(float64(info.Size()), "file-bytes")
 		for range b.N {
-			_, err := d.Open(context.Background(), "x", src)
+			_, err := d.Open(context.Background(), "x", src, 0)
 			check(b, err)
 		}
 	})
@@ -63,7 +63,7 @@ func BenchmarkOpen(b *testing.B) {
 // BenchmarkSelect resolves matchers and reads the entries of what they select.
 func BenchmarkSelect(b *testing.B) {
 	path, src := benchmarkIndex(b)
-	x, err := directories(b, b.TempDir(), 8<<20).Open(context.Background(), "x", src)
+	x, err := directories(b, b.TempDir(), 8<<20).Open(context.Background(), "x", src, 0)
 	check(b, err)
 	prom, err := index.NewFileReader(path, index.DecodePostingsRaw)
 	check(b, err)

@@ -46,8 +46,8 @@ func (w *pageWriter) restart() error {
 	return w.f.Truncate(0)
 }
 
-// build makes the page directory of an index, which appears at path whole or not at all.
-func (d *Directories) build(ctx context.Context, src Source, path string) (dir directory, err error) {
+// build makes the page directory of x, which appears at its path whole or not at all.
+func (d *Directories) build(ctx context.Context, x *Index) (dir directory, err error) {
 	d.metrics.builds.Inc()
 	f, err := os.CreateTemp(d.dir, "*"+suffix)
 	if err != nil {
@@ -58,8 +58,8 @@ func (d *Directories) build(ctx context.Context, src Source, path string) (dir d
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	b := &builder{src: src, out: &pageWriter{f: f, w: bufio.NewWriterSize(f, 64<<10)}}
-	dir, err = b.build(ctx, d)
+	b := &builder{src: x.src, out: &pageWriter{f: f, w: bufio.NewWriterSize(f, 64<<10)}}
+	dir, err = b.build(ctx, d, x.chunks)
 	if err == nil {
 		b.out.write(dir.encode())
 		err = errors.Join(b.out.err, b.out.w.Flush())
@@ -67,7 +67,7 @@ func (d *Directories) build(ctx context.Context, src Source, path string) (dir d
 	if err = errors.Join(err, f.Close()); err != nil {
 		return dir, err
 	}
-	return dir, os.Rename(f.Name(), path)
+	return dir, os.Rename(f.Name(), x.path)
 }
 
 // builder makes one page directory.
@@ -77,18 +77,21 @@ type builder struct {
 	tail []byte // of the index
 	toc  index.TOC
 	dir  directory
+	// strings are all label names and values, several times or in no order; nil if
+	// they are too many.
+	strings []string
 }
 
-func (b *builder) build(ctx context.Context, d *Directories) (directory, error) {
+func (b *builder) build(ctx context.Context, d *Directories, chunks uint64) (directory, error) {
 	size := b.src.Size()
 	if size < headerSize+tocSize {
 		return b.dir, corruptf("%d bytes are too few", size)
 	}
 	b.dir.size = size
-	if err := b.readTail(ctx, d.guessTail(size)); err != nil {
+	if err := b.readTail(ctx, d.guessTail(size, chunks)); err != nil {
 		return b.dir, err
 	}
-	d.learnTail(size-int64(b.toc.PostingsTable), size)
+	d.learnTail(size-int64(b.toc.PostingsTable), size, chunks)
 	err := b.values(ctx, b.inOrder)
 	if errors.Is(err, errOrder) {
 		if err = b.out.restart(); err == nil {
@@ -98,8 +101,10 @@ func (b *builder) build(ctx context.Context, d *Directories) (directory, error) 
 	if err != nil {
 		return b.dir, fmt.Errorf("read postings offsets: %w", err)
 	}
-	if err := b.symbols(ctx); err != nil {
-		return b.dir, fmt.Errorf("read symbols: %w", err)
+	if !b.deriveSymbols() {
+		if err := b.symbols(ctx); err != nil {
+			return b.dir, fmt.Errorf("read symbols: %w", err)
+		}
 	}
 	b.dir.at = int64(b.out.at)
 	return b.dir, b.out.err
@@ -179,13 +184,16 @@ func (b *builder) values(ctx context.Context, take func(s *scanner, t *tableWrit
 		names:  newTreeWriter(b.out, nameColumns),
 		values: newTreeWriter(b.out, valueColumns),
 	}
+	if end-begin <= maxStrings {
+		t.strings = []string{""}
+	}
 	if err := take(s, t); err != nil {
 		return err
 	}
 	if err := s.finish(); err != nil {
 		return err
 	}
-	b.dir.names, b.dir.all = t.finish(), t.all
+	b.dir.names, b.dir.all, b.strings = t.finish(), t.all, t.strings
 	return nil
 }
 
@@ -285,6 +293,7 @@ func (b *builder) extent(off, next uint64) extent {
 type tableWriter struct {
 	names, values *treeWriter
 	all           extent // under the empty label
+	strings       []string
 	// Of the name whose values come in.
 	name  []byte
 	count uint64
@@ -306,12 +315,18 @@ func (t *tableWriter) add(e *offsetEntry, l extent) {
 	t.count++
 	t.posts += l.size
 	t.values.add(e.value, uint64(l.off), uint64(l.size))
+	if t.strings != nil {
+		t.strings = append(t.strings, string(e.value))
+	}
 }
 
 func (t *tableWriter) endName() {
 	if t.count > 0 {
 		values := t.values.finish()
 		t.names.add(t.name, t.count, uint64(t.posts), values.off, values.size, values.level)
+		if t.strings != nil {
+			t.strings = append(t.strings, string(t.name))
+		}
 	}
 	t.count, t.posts = 0, 0
 }
@@ -319,6 +334,40 @@ func (t *tableWriter) endName() {
 func (t *tableWriter) finish() tree {
 	t.endName()
 	return t.names.finish()
+}
+
+// maxStrings is the largest postings offset table, in bytes, whose strings are held in memory.
+const maxStrings = 8 << 20
+
+// deriveSymbols writes the tree of symbols without reading them, if it can. Each
+// label name and value is a symbol, and symbols are sorted; so if all of them
+// together are as long as the symbols of the index, those are they. The index must
+// have no label indices: then its writer was one of version 2 or 3, for which the
+// header, which stands before the symbols, need not be read.
+func (b *builder) deriveSymbols() bool {
+	if b.strings == nil || b.toc.LabelIndices != b.toc.Postings || b.toc.LabelIndicesTable != b.toc.PostingsTable || b.toc.Symbols != headerSize {
+		return false
+	}
+	slices.Sort(b.strings)
+	symbols := slices.Compact(b.strings)
+	const around = 4 + 4 + 4 // length, number, checksum
+	left := b.after(b.toc.Symbols) - int64(b.toc.Symbols) - around
+	for _, s := range symbols {
+		left -= int64(len(binary.AppendUvarint(nil, uint64(len(s)))) + len(s))
+	}
+	switch left {
+	case 0: // "" is a symbol, as in blocks that were cut from a head
+	case -1:
+		symbols = symbols[1:]
+	default:
+		return false
+	}
+	w := newTreeWriter(b.out, symbolColumns)
+	for i, s := range symbols {
+		w.add([]byte(s), uint64(i))
+	}
+	b.dir.version, b.dir.symbols = index.FormatV2, w.finish()
+	return true
 }
 
 // symbols writes the tree of symbols, and reads the header, which stands before them.

@@ -59,7 +59,7 @@ func TestReadsAreFewAndExact(t *testing.T) {
 	check(t, err)
 	src := &memory{content: content}
 	dir := t.TempDir()
-	_, err = directories(t, dir, 1<<20).Open(t.Context(), "x", src)
+	_, err = directories(t, dir, 1<<20).Open(t.Context(), "x", src, 0)
 	check(t, err)
 	if n, b := src.rounds.Load(), src.bytes.Load(); n > 2 || b > int64(len(content))/4 {
 		t.Errorf("making a directory: %d round trips for %d bytes, want 2 for at most %d", n, b, len(content)/4)
@@ -84,7 +84,7 @@ func TestReadsAreFewAndExact(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			src.reset()
-			x, err := directories(t, dir, 1<<20).Open(t.Context(), "x", src)
+			x, err := directories(t, dir, 1<<20).Open(t.Context(), "x", src, 0)
 			check(t, err)
 			n := readEntries(t, x, mustSelect(t, x, tc.matchers))
 			rounds, ranges, b := src.rounds.Load(), src.ranges.Load(), src.bytes.Load()
@@ -97,7 +97,7 @@ func TestReadsAreFewAndExact(t *testing.T) {
 
 	t.Run("labels", func(t *testing.T) {
 		src.reset()
-		x, err := directories(t, dir, 1<<20).Open(t.Context(), "x", src)
+		x, err := directories(t, dir, 1<<20).Open(t.Context(), "x", src, 0)
 		check(t, err)
 		if names, err := x.LabelNames(t.Context()); err != nil || len(names) != 12 {
 			t.Errorf("names: %q (%v)", names, err)
@@ -115,6 +115,36 @@ func TestReadsAreFewAndExact(t *testing.T) {
 	})
 }
 
+// A directory costs one read of the tail if the index has the symbols of its series,
+// as most have, and one more of the symbols if it has others too.
+func TestSymbolsAreReadOnlyIfTheyAreNotThoseOfTheSeries(t *testing.T) {
+	all := clusterSeries(40)
+	for name, tc := range map[string]struct {
+		symbols []string
+		rounds  int64
+	}{
+		"those of the series":    {nil, 1},
+		"the empty one too":      {[]string{""}, 1},
+		"one more":               {[]string{"gone"}, 2},
+		"one more and the empty": {[]string{"", "gone"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			content, err := os.ReadFile(writeIndex(t, all, tc.symbols...))
+			check(t, err)
+			src := &memory{content: content}
+			x, err := directories(t, t.TempDir(), 1<<20).Open(t.Context(), "x", src, uint64(4*len(all)))
+			check(t, err)
+			if n := src.rounds.Load(); n != tc.rounds {
+				t.Errorf("%d round trips, want %d", n, tc.rounds)
+			}
+			ms := []*labels.Matcher{matcher(labels.MatchEqual, "namespace", "team-03")}
+			if got, want := selected(t, x, ms...), matching(all, ms); !slices.Equal(got, want) || len(got) == 0 {
+				t.Errorf("%d series, want %d", len(got), len(want))
+			}
+		})
+	}
+}
+
 // At rest a block must not take more than 16 KiB, however many labels it has.
 func TestBlocksAtRestTakeLittleMemory(t *testing.T) {
 	const blocks, most = 200, 16 << 10
@@ -129,7 +159,7 @@ func TestBlocksAtRestTakeLittleMemory(t *testing.T) {
 	dir := t.TempDir()
 	const cache = 1 << 20
 	d := directories(t, dir, cache)
-	_, err = d.Open(t.Context(), "0", src)
+	_, err = d.Open(t.Context(), "0", src, 0)
 	check(t, err)
 	for i := 1; i < blocks; i++ {
 		check(t, os.Link(filepath.Join(dir, "0"), filepath.Join(dir, strconv.Itoa(i))))
@@ -138,7 +168,7 @@ func TestBlocksAtRestTakeLittleMemory(t *testing.T) {
 	before := heap()
 	open := make([]*blockindex.Index, blocks)
 	for i := range open {
-		open[i], err = d.Open(t.Context(), strconv.Itoa(i), src)
+		open[i], err = d.Open(t.Context(), strconv.Itoa(i), src, 0)
 		check(t, err)
 		if n := readEntries(t, open[i], mustSelect(t, open[i], []*labels.Matcher{matcher(labels.MatchEqual, "b", "b-7")})); n != 1 {
 			t.Fatalf("%d series, want 1", n)

@@ -28,7 +28,7 @@ type Directories struct {
 	recent *list.List                // of *keptPage, the one used last in front
 	bytes  int64
 	opened uint64  // indexes so far
-	tail   float64 // share of an index that its tail needed of late; zero means unknown
+	tail   float64 // share of an index, chunk references aside, that its tail needed of late; zero means unknown
 }
 
 // pageKey names a page: its place in the directory of the n-th index opened.
@@ -109,22 +109,30 @@ func (d *Directories) keep(k pageKey, p *page) {
 
 // guessTail is how many bytes at the end of an index of size bytes are read, so
 // that its table of contents and its postings offset table are among them.
-func (d *Directories) guessTail(size int64) int64 {
-	const share, least, most = 1.0 / 16, 32 << 10, 8 << 20
+func (d *Directories) guessTail(size int64, chunks uint64) int64 {
+	const share, surplus, least, most = 0.25, 1.04, 4 << 10, 8 << 20
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.tail == 0 {
-		return min(size, max(least, min(most, int64(share*float64(size)))))
+	guess := share
+	if d.tail > 0 {
+		guess = surplus * d.tail
 	}
-	return min(size, max(least/8, min(most, int64(1.25*d.tail*float64(size)))))
+	return min(size, max(least, min(most, int64(guess*withoutChunks(size, chunks)))))
+}
+
+// withoutChunks is about what an index takes besides the references of chunks, of
+// which its labels and their postings are a steady share.
+func withoutChunks(size int64, chunks uint64) float64 {
+	const reference = 14 // bytes
+	return max(float64(size)-reference*float64(chunks), float64(size)/64)
 }
 
 // learnTail notes that an index of size bytes needed its last n bytes.
-func (d *Directories) learnTail(n, size int64) {
+func (d *Directories) learnTail(n, size int64, chunks uint64) {
 	const weight = 0.2
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	share := float64(n) / float64(size)
+	share := float64(n) / withoutChunks(size, chunks)
 	if d.tail == 0 {
 		d.tail = share
 	}
@@ -178,7 +186,7 @@ func (x *Index) repair(ctx context.Context, off, size uint64) (*page, error) {
 	if p, err := x.readPage(off, size); err == nil {
 		return p, nil
 	}
-	dir, err := x.dirs.build(ctx, x.src, x.path)
+	dir, err := x.dirs.build(ctx, x)
 	if err != nil {
 		return nil, fmt.Errorf("make page directory %s again: %w", x.path, err)
 	}

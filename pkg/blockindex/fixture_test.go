@@ -79,7 +79,7 @@ func open(t testing.TB, path string) (*blockindex.Index, *memory) {
 	content, err := os.ReadFile(path)
 	check(t, err)
 	src := &memory{content: content}
-	x, err := directories(t, t.TempDir(), 1<<20).Open(context.Background(), "x", src)
+	x, err := directories(t, t.TempDir(), 1<<20).Open(context.Background(), "x", src, 0)
 	check(t, err)
 	return x, src
 }

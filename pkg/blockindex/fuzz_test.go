@@ -64,7 +64,7 @@ func FuzzDirectory(f *testing.F) {
 	content, err := os.ReadFile(writeIndex(f, all))
 	check(f, err)
 	dir := f.TempDir()
-	_, err = directories(f, dir, 0).Open(f.Context(), "x", &memory{content: content})
+	_, err = directories(f, dir, 0).Open(f.Context(), "x", &memory{content: content}, 0)
 	check(f, err)
 	good, err := os.ReadFile(filepath.Join(dir, "x"))
 	check(f, err)
@@ -85,7 +85,7 @@ func FuzzDirectory(f *testing.F) {
 			mend(b, ends, int(off))
 		}
 		check(t, os.WriteFile(filepath.Join(dir, "x"), b, 0o600))
-		x, err := directories(t, dir, 1<<20).Open(t.Context(), "x", &memory{content: content})
+		x, err := directories(t, dir, 1<<20).Open(t.Context(), "x", &memory{content: content}, 0)
 		if err != nil {
 			t.Fatalf("open: %v", err)
 		}
@@ -128,7 +128,7 @@ func readAll(t *testing.T, dir string, b []byte) {
 	if err := os.Remove(filepath.Join(dir, "x")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
-	x, err := directories(t, dir, 1<<20).Open(t.Context(), "x", &memory{content: b})
+	x, err := directories(t, dir, 1<<20).Open(t.Context(), "x", &memory{content: b}, 0)
 	if err != nil {
 		mustBeCorrupt(t, err)
 		return

@@ -18,6 +18,7 @@ const seriesAlign = 16
 type Index struct {
 	src       Source
 	dirs      *Directories
+	chunks    uint64 // of the block; zero means unknown
 	path      string // of the page directory
 	id        uint64 // among those opened
 	dir       directory
@@ -26,14 +27,15 @@ type Index struct {
 	typical atomic.Int64
 }
 
-// Open returns the index that src holds. Its page directory is kept under name; if
-// there is none, or one that is damaged, it is made from the tail and the symbols
-// of the index. An index that cannot be one is ErrCorrupt.
-func (d *Directories) Open(ctx context.Context, name string, src Source) (*Index, error) {
-	x := &Index{src: src, dirs: d, path: filepath.Join(d.dir, name), repairing: make(chan struct{}, 1)}
+// Open returns the index that src holds, of a block with so many chunks; zero means
+// unknown. Its page directory is kept under name; if there is none, or one that is
+// damaged, it is made from the tail of the index, and from its symbols if it has more
+// of them than its series. An index that cannot be one is ErrCorrupt.
+func (d *Directories) Open(ctx context.Context, name string, src Source, chunks uint64) (*Index, error) {
+	x := &Index{src: src, dirs: d, chunks: chunks, path: filepath.Join(d.dir, name), repairing: make(chan struct{}, 1)}
 	dir, err := readDirectory(x.path)
 	if err != nil || dir.size != src.Size() {
-		if dir, err = d.build(ctx, src, x.path); err != nil {
+		if dir, err = d.build(ctx, x); err != nil {
 			return nil, fmt.Errorf("make page directory: %w", err)
 		}
 	}

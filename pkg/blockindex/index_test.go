@@ -151,7 +151,7 @@ func TestADirectoryIsMadeOnceAndAgainWhenItIsDamaged(t *testing.T) {
 	path := filepath.Join(dir, "x")
 	everything := func(t *testing.T, d *blockindex.Directories) {
 		t.Helper()
-		x, err := d.Open(t.Context(), "x", src)
+		x, err := d.Open(t.Context(), "x", src, 0)
 		check(t, err)
 		for _, ms := range [][]*labels.Matcher{nil, {matcher(labels.MatchRegexp, "many", "value-.*")}} {
 			if got, want := selected(t, x, ms...), matching(all, ms); !slices.Equal(got, want) {
@@ -195,7 +195,7 @@ func TestADirectoryIsMadeOnceAndAgainWhenItIsDamaged(t *testing.T) {
 		})
 	}
 	t.Run("while in use", func(t *testing.T) {
-		x, err := directories(t, dir, 0).Open(t.Context(), "x", src)
+		x, err := directories(t, dir, 0).Open(t.Context(), "x", src, 0)
 		check(t, err)
 		check(t, os.WriteFile(path, make([]byte, len(good)), 0o600))
 		if got, want := selected(t, x), matching(all, nil); !slices.Equal(got, want) {

@@ -20,6 +20,8 @@ type Selection struct {
 	// Rest are the matchers that are still to be applied to the labels of the series,
 	// because their postings would cost more. SeriesReader does that.
 	Rest []*labels.Matcher
+
+	matchers []*labels.Matcher
 }
 
 // term is a matcher as a question to the postings.
@@ -41,7 +43,7 @@ type term struct {
 // Select returns the series that all matchers accept.
 func (x *Index) Select(ctx context.Context, matchers ...*labels.Matcher) (Selection, error) {
 	terms, err := x.terms(ctx, matchers)
-	var s Selection
+	s := Selection{matchers: matchers}
 	if err == nil {
 		terms, s.Rest, err = x.choose(ctx, terms)
 	}

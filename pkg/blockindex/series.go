@@ -36,7 +36,10 @@ type SeriesReader struct {
 	refs []storage.SeriesRef
 	read int // how many of refs were read
 	rest []*labels.Matcher
-	err  error
+	// matchers are all that the first series must match, to see that postings and
+	// symbols mean the same; nil afterwards.
+	matchers []*labels.Matcher
+	err      error
 
 	ready    []rawEntry // read and not taken yet
 	pairs    []uint64   // symbols of the labels, names and values in turn
@@ -71,7 +74,7 @@ const (
 
 // Series returns a reader of the series that s selects.
 func (x *Index) Series(s Selection) *SeriesReader {
-	r := &SeriesReader{x: x, refs: s.Refs, rest: s.Rest, builder: labels.NewScratchBuilder(16)}
+	r := &SeriesReader{x: x, refs: s.Refs, rest: s.Rest, matchers: s.matchers, builder: labels.NewScratchBuilder(16)}
 	for range s.Rest {
 		r.verdicts = append(r.verdicts, map[uint64]bool{})
 	}
@@ -150,6 +153,9 @@ func (r *SeriesReader) next(ctx context.Context) (raw rawEntry, d decoder, ok bo
 		case err != nil:
 			r.fail(raw.ref, err)
 		case accepted:
+			if err := r.verify(ctx); err != nil {
+				return raw, d, r.fail(raw.ref, err)
+			}
 			return raw, d, true
 		}
 	}
@@ -393,6 +399,21 @@ func (r *SeriesReader) accepts(ctx context.Context) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// verify compares the first series that was accepted with all matchers.
+func (r *SeriesReader) verify(ctx context.Context) error {
+	for _, m := range r.matchers {
+		value, _, err := r.value(ctx, m.Name)
+		if err != nil {
+			return err
+		}
+		if !m.Matches(value) {
+			return corruptf("%s=%q where the postings say {%s}", m.Name, value, m)
+		}
+	}
+	r.matchers = nil
+	return nil
 }
 
 // symbol returns the string of a symbol, which lives as long as the caller likes.

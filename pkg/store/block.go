@@ -57,7 +57,7 @@ func (b *openBlock) openIndex(ctx context.Context, g *Gateway) (*blockindex.Inde
 	src, err := g.indexSource(b)
 	var index *blockindex.Index
 	if err == nil {
-		index, err = g.indexes.Open(ctx, b.meta.ULID.String(), src)
+		index, err = g.indexes.Open(ctx, b.meta.ULID.String(), src, b.meta.Stats.NumChunks)
 	}
 	if err != nil {
 		g.metrics.indexFailures.Inc()
