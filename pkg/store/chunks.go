@@ -1,16 +1,17 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/blockindex"
@@ -23,8 +24,6 @@ import (
 var errCorruptChunk = errors.New("corrupt chunk")
 
 const (
-	// spansInFlight is how many ranges one stream reads at once.
-	spansInFlight = 8
 	// likelySize is what we expect of a chunk when nothing else is known.
 	likelySize = 4 << 10
 	// mostSize is the largest chunk we expect; a larger one is read twice.
@@ -63,15 +62,14 @@ func (s *blockStream) chunkRefs(e *blockindex.Entry) []chunkRef {
 			next = e.Chunks[i+1].Ref
 		}
 		segment, off := c.Ref.Unpack()
-		ref := chunkRef{mint: c.MinTime, maxt: c.MaxTime, segment: segment, off: int64(off), size: likelySize}
+		size := int64(likelySize)
 		if most := s.block.meta.Thanos.IndexStats.ChunkMaxSize; most > 0 {
-			ref.size = most + recordOverhead
+			size = most + recordOverhead
 		}
 		if nextSegment, end := next.Unpack(); nextSegment == segment && end > off {
-			ref.size = int64(end - off)
+			size = int64(end - off)
 		}
-		ref.size = min(ref.size, mostSize)
-		refs = append(refs, ref)
+		refs = append(refs, chunkRef{c.MinTime, c.MaxTime, uint32(segment), uint32(off), uint32(min(size, mostSize))})
 	}
 	return refs
 }
@@ -80,24 +78,20 @@ func (s *blockStream) chunkRefs(e *blockindex.Entry) []chunkRef {
 // series that has no other, if the answer may be partial.
 func (s *blockStream) load(ctx context.Context, rows []row) ([]series.Series, error) {
 	loaded := make([]series.Series, len(rows))
-	var pieces []piece
+	var all []wanted
 	for i, r := range rows {
 		loaded[i] = series.Series{Labels: r.labels, Replica: r.replica, Chunks: make([]series.Chunk, len(r.chunks))}
 		for j, c := range r.chunks {
-			pieces = append(pieces, piece{segment: c.segment, off: c.off, size: c.size, row: i, chunk: j})
-			loaded[i].Chunks[j] = series.Chunk{MinTime: c.mint, MaxTime: c.maxt, Resolution: int64(s.block.meta.Resolution())}
+			into := &loaded[i].Chunks[j]
+			*into = series.Chunk{MinTime: c.mint, MaxTime: c.maxt, Resolution: int64(s.block.meta.Resolution())}
+			all = append(all, wanted{c, into})
 		}
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(spansInFlight)
-	for _, sp := range coalesce(pieces) {
-		g.Go(func() error { return s.loadSpan(gctx, sp, loaded) })
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
 	}
 	if s.r.SkipChunks {
 		return loaded, nil
+	}
+	if err := s.fill(ctx, all); err != nil {
+		return nil, err
 	}
 	kept := loaded[:0]
 	for _, l := range loaded {
@@ -120,37 +114,89 @@ func (s *blockStream) load(ctx context.Context, rows []row) ([]series.Series, er
 	return kept, nil
 }
 
-// loadSpan reads a span and fills in the chunks that lie in it.
-func (s *blockStream) loadSpan(ctx context.Context, sp span, loaded []series.Series) error {
-	object, err := s.block.segment(sp.segment)
+// wanted is a chunk that is to be read, and where it goes.
+type wanted struct {
+	chunkRef
+	into *series.Chunk
+}
+
+// run is chunks that lie one after the other in a segment.
+type run struct {
+	pagecache.Range
+	chunks []wanted
+}
+
+// maxRun bounds a run, so that little is copied of those that do not arrive in one piece.
+const maxRun = 64 << 10
+
+// fill reads chunks of the block. Their data lie where they arrived from the bucket or
+// are cached: the lease is not given back, because an answer is valid until its
+// request ends. A chunk that is corrupt is left without data, if the answer may be partial.
+func (s *blockStream) fill(ctx context.Context, all []wanted) error {
+	runs, err := s.runs(all)
 	if err != nil {
-		return s.leaveOut(err, len(sp.pieces))
-	}
-	sp.end = min(sp.end, object.Size)
-	if sp.off >= sp.end {
-		return s.leaveOut(fmt.Errorf("%w: byte %d of %s with %d", errCorruptChunk, sp.off, object.Name, object.Size), len(sp.pieces))
-	}
-	if err := s.r.usage.readBytes(sp.end - sp.off); err != nil {
 		return err
 	}
-	s.r.g.metrics.chunkBytes.Add(float64(sp.end - sp.off))
-	b := make([]byte, sp.end-sp.off)
-	if err := s.r.g.readParts(ctx, object, b, sp.off); err != nil {
+	ranges := make([]pagecache.Range, len(runs))
+	var size int64
+	for i := range runs {
+		ranges[i] = runs[i].Range
+		size += ranges[i].Len
+	}
+	if err := s.r.usage.readBytes(size); err != nil {
 		return err
 	}
-	for _, p := range sp.pieces {
-		from := min(p.off-sp.off, int64(len(b)))
-		rec, err := s.chunk(ctx, object, p.off, b[from:min(from+p.size, int64(len(b)))])
-		if errors.Is(err, errCorruptChunk) {
-			err = s.leaveOut(err, 1)
+	s.r.g.metrics.chunkBytes.Add(float64(size))
+	if _, err := s.r.g.cache.ReadRanges(ctx, ranges); err != nil {
+		return err
+	}
+	for i, r := range runs {
+		b := ranges[i].Bytes
+		for _, c := range r.chunks {
+			from := int64(c.off) - r.Off
+			rec, err := s.chunk(ctx, r.Object, int64(c.off), b[from:min(from+int64(c.size), r.Len)])
+			if errors.Is(err, errCorruptChunk) {
+				err = s.leaveOut(err, 1)
+			}
+			if err != nil {
+				return err
+			}
+			c.into.Encoding, c.into.Data = rec.encoding, rec.data
 		}
-		if err != nil {
-			return err
-		}
-		c := &loaded[p.row].Chunks[p.chunk]
-		c.Encoding, c.Data = rec.encoding, rec.data
 	}
 	return nil
+}
+
+// runs sorts chunks and joins those that touch.
+func (s *blockStream) runs(all []wanted) (runs []run, err error) {
+	byPlace := func(a, b wanted) int { return cmp.Or(cmp.Compare(a.segment, b.segment), cmp.Compare(a.off, b.off)) }
+	if !slices.IsSortedFunc(all, byPlace) {
+		slices.SortFunc(all, byPlace)
+	}
+	var segment uint32 // of the last run
+	first := 0
+	for i, c := range all {
+		off, end := int64(c.off), int64(c.off)+int64(c.size)
+		if n := len(runs) - 1; n >= 0 && c.segment == segment && off <= runs[n].Off+runs[n].Len && end-runs[n].Off <= maxRun {
+			last := &runs[n]
+			last.Len = max(last.Len, min(end, last.Object.Size)-last.Off)
+			last.chunks = all[first : i+1]
+			continue
+		}
+		object, err := s.block.segment(int(c.segment))
+		if err == nil && off >= object.Size {
+			err = fmt.Errorf("%w: byte %d of %s with %d", errCorruptChunk, off, object.Name, object.Size)
+		}
+		if err != nil {
+			if err := s.leaveOut(err, 1); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		segment, first = c.segment, i
+		runs = append(runs, run{pagecache.Range{Object: object, Off: off, Len: min(end, object.Size) - off}, all[i : i+1]})
+	}
+	return runs, nil
 }
 
 // leaveOut counts chunks that are corrupt, or returns the error if the answer must be whole.
@@ -162,19 +208,6 @@ func (s *blockStream) leaveOut(err error, n int) error {
 		s.bad.add(err)
 	}
 	return nil
-}
-
-// readParts fills b, reading a long range in parallel parts.
-func (g *Gateway) readParts(ctx context.Context, o pagecache.Object, b []byte, off int64) error {
-	cuts := parts(int64(len(b)))
-	if len(cuts) == 1 {
-		return g.cache.Read(ctx, o, b, off)
-	}
-	eg, ctx := errgroup.WithContext(ctx)
-	for _, c := range cuts {
-		eg.Go(func() error { return g.cache.Read(ctx, o, b[c[0]:c[1]], off+c[0]) })
-	}
-	return eg.Wait()
 }
 
 // chunk takes the chunk whose record begins at off out of b, which begins there
@@ -200,7 +233,7 @@ func (s *blockStream) chunk(ctx context.Context, o pagecache.Object, off int64, 
 			return record{}, err
 		}
 		b = make([]byte, rec.size)
-		if err := s.r.g.readParts(ctx, o, b, off); err != nil {
+		if err := s.r.g.cache.Read(ctx, o, b, off); err != nil {
 			return record{}, err
 		}
 	}

@@ -33,7 +33,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		inFlight:      f.NewGauge(prometheus.GaugeOpts{Name: "varve_store_series_in_flight", Help: "Series requests that are being answered."}),
 		blocksQueried: f.NewHistogram(prometheus.HistogramOpts{Name: "varve_store_series_blocks", Help: "Blocks that a Series request reads.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
 		chunks:        counter("chunks_total", "Chunks read for answers."),
-		chunkBytes:    counter("chunk_bytes_total", "Bytes read for chunks, gaps between them included."),
+		chunkBytes:    counter("chunk_bytes_total", "Bytes of chunks that answers needed, from caches or the bucket."),
 		refetches:     counter("chunk_refetches_total", "Chunks that were longer than expected and were read again."),
 		warnings:      counter("warnings_total", "Blocks or chunks that an answer had to do without."),
 		refused:       counter("refused_total", "Requests that were ended by a limit."),

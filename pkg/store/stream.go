@@ -204,32 +204,26 @@ type row struct {
 
 // chunkRef is a chunk of which size is what we expect its record to have.
 type chunkRef struct {
-	mint, maxt int64
-	segment    int
-	off, size  int64
+	mint, maxt         int64
+	segment, off, size uint32
 }
 
 // memory is about what a row takes.
 func (r *row) memory() int {
-	return 100 + len(r.labels.Bytes(nil)) + len(r.replica) + 40*len(r.chunks)
+	return 100 + len(r.labels.Bytes(nil)) + len(r.replica) + 32*len(r.chunks)
 }
 
 // batch is the rows whose chunks are read at once.
 type batch struct {
 	rows  []row
-	bytes int64 // of chunks, of gaps between them that will be read, and of rows
-	last  chunkRef
+	bytes int64 // of chunks and of rows
 }
 
 func (b *batch) add(r row) {
 	b.rows = append(b.rows, r)
 	b.bytes += int64(r.memory())
 	for _, c := range r.chunks {
-		b.bytes += c.size
-		if gap := c.off - b.last.off - b.last.size; c.segment == b.last.segment && gap > 0 && gap <= maxGap {
-			b.bytes += gap
-		}
-		b.last = c
+		b.bytes += int64(c.size)
 	}
 }
 
