@@ -32,7 +32,7 @@ func TestATinyRun(t *testing.T) {
 	defer cancel()
 	err := run(ctx, []string{
 		"-cache", t.TempDir(), "-series=120", "-hours=4", "-blocks=6",
-		"-hostile=8", "-hostile-at-once=4", "-questions=6", "-flips=0", "-patience=1s", "-deadline=1m",
+		"-hostile=8", "-hostile-at-once=4", "-questions=12", "-patience=1s", "-deadline=1m",
 	}, &out, t.Output())
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func TestATinyRun(t *testing.T) {
 	for _, want := range []string{
 		"2 h blocks: start + 20 series, cold", "2 h blocks: 20 series, again", "2 h blocks: restart", "2 h blocks: nine questions",
 		"2 d block: 24 % × 4 h, cold", "huge: everything", "6 blocks: restart, counted", "hostile: 8 requests", "process: running",
-		"faults: varve: 6 questions",
+		"faults: varve: 12 questions",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report lacks %q", want)
