@@ -49,7 +49,7 @@ func New(bkt bucketRanges, o Options, log *slog.Logger, reg prometheus.Registere
 	c.fetcher = newFetcher(bkt, o, &c.buffers, c.metrics)
 	if o.Dir != "" && o.DiskBytes > 0 {
 		var err error
-		if c.disk, err = openDisk(o.Dir, o.DiskBytes, log, c.metrics); err != nil {
+		if c.disk, err = openDisk(o, &c.buffers, log, c.metrics); err != nil {
 			log.Warn("pages are kept in memory only", "dir", o.Dir, "err", err)
 			c.metrics.diskErrors.Inc()
 		} else {

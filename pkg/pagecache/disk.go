@@ -24,7 +24,7 @@ const (
 	recordCharge = 4 << 10
 	// maxQueued are bytes that wait to be written; what comes while there are more is
 	// not kept on disk.
-	maxQueued = 32 << 20
+	maxQueued = 16 << 20
 	// diskPause is how long a disk that cannot be written to is left alone, and
 	// lookInterval how often somebody looks whether its files are still there.
 	diskPause    = time.Minute
@@ -45,6 +45,7 @@ type disk struct {
 	segment int64 // length from which on a segment is finished
 	log     *slog.Logger
 	metrics *metrics
+	pool    *buffers
 	lock    fileutil.Releaser
 
 	mu       sync.Mutex
@@ -58,13 +59,13 @@ type disk struct {
 	forgot   map[uint64]bool // keys that were forgotten while the writer works
 	idle     *sync.Cond      // the queue was written
 	closed   bool
+	retryAt  time.Time // after an error: until then the disk is left alone
 
 	// The writer's own.
 	sealed  [2][]*segment // oldest first, by generation
 	active  [2]*segment   // that is written to, or nil
 	next    uint32        // number of the next segment
 	room    int64         // at most limit; less on a disk that was full
-	retryAt time.Time     // after an error
 	looked  time.Time
 	done    chan struct{}
 }
@@ -76,7 +77,8 @@ type job struct {
 }
 
 // openDisk returns the disk tier in a directory, with what is there of an earlier run.
-func openDisk(dir string, limit int64, log *slog.Logger, m *metrics) (*disk, error) {
+func openDisk(o Options, pool *buffers, log *slog.Logger, m *metrics) (*disk, error) {
+	dir, limit := o.Dir, o.DiskBytes
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, err
 	}
@@ -86,7 +88,7 @@ func openDisk(dir string, limit int64, log *slog.Logger, m *metrics) (*disk, err
 	}
 	d := &disk{
 		dir: dir, limit: limit, room: limit, segment: min(maxSegment, limit/segmentShare),
-		log: log, metrics: m, lock: lock, index: newDiskIndex(), segments: map[uint32]*segment{},
+		log: log, metrics: m, pool: pool, lock: lock, index: newDiskIndex(), segments: map[uint32]*segment{},
 		forgot: map[uint64]bool{}, done: make(chan struct{}),
 	}
 	d.more, d.idle = sync.NewCond(&d.mu), sync.NewCond(&d.mu)
@@ -171,7 +173,7 @@ func (d *disk) candidates(key uint64) (found []candidate) {
 
 // read returns those of the pieces of a page that the disk has, as a part, or nil.
 // The pieces are sorted.
-func (d *disk) read(k pageKey, pieces []*piece, pool *buffers) *part {
+func (d *disk) read(k pageKey, pieces []*piece) *part {
 	base := k.n * pageSize
 	p := &part{object: k.object, off: pieces[0].off, end: pieces[len(pieces)-1].end}
 	for _, c := range d.candidates(k.diskKey()) {
@@ -184,13 +186,13 @@ func (d *disk) read(k pageKey, pieces []*piece, pool *buffers) *part {
 		if len(missing) == 0 {
 			continue
 		}
-		buffer := pool.get(int64(c.length))
+		buffer := d.pool.get(int64(c.length))
 		for x := d.extents(k, c, buffer); len(missing) > 0; missing = missing[1:] {
 			if e, ok := x.covering(missing[0].off, missing[0].end); ok {
-				p.take(missing[0], e, pool)
+				p.take(missing[0], e, d.pool)
 			}
 		}
-		pool.put(buffer)
+		d.pool.put(buffer)
 	}
 	if len(p.pieces) == 0 {
 		return nil
@@ -249,25 +251,39 @@ func (d *disk) use(k pageKey) {
 	}
 }
 
-// keep has extents of a page written, unless too much waits already.
-func (d *disk) keep(k pageKey, x []extent) {
+// pausing reports whether the disk is left alone after an error.
+func (d *disk) pausing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.retryAt.IsZero() && time.Now().Before(d.retryAt)
+}
+
+// keep has extents of a page written, unless too much waits already. It reports
+// whether it will be.
+func (d *disk) keep(k pageKey, x []extent) bool {
 	if len(k.object.Name) > maxName || len(k.object.Version) > maxName {
-		return
+		return false
 	}
 	var n int64
 	for _, e := range x {
 		n += int64(len(e.data)) + extentHeader
 	}
-	data, p := encodeRecord(make([]byte, 0, n+recordHeader+int64(len(k.object.Name)+len(k.object.Version))), k, x)
+	n += recordHeader + int64(len(k.object.Name)+len(k.object.Version))
+	if d.pausing() {
+		return false
+	}
+	data, p := encodeRecord(d.pool.get(n)[:0], k, x)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed || d.queued+int64(len(data)) > maxQueued {
 		d.metrics.diskSkipped.Inc()
-		return
+		d.pool.put(data)
+		return false
 	}
 	d.queue = append(d.queue, job{p, data})
 	d.queued += int64(len(data))
 	d.more.Signal()
+	return true
 }
 
 // forget drops all records of a page, those too that are still to be written.

@@ -431,3 +431,35 @@ func TestAFullDiskIsLeftSomeRoom(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkScan reads 64 MiB that are new to a cache, as wide queries do.
+func BenchmarkScan(b *testing.B) {
+	f := newFake(64 << 20)
+	for name, o := range map[string]Options{
+		"neither": testOptions(0), "memory": testOptions(32 << 20), "disk": diskOptions(b.TempDir()),
+		"both": func() Options { o := diskOptions(b.TempDir()); o.MemoryBytes = 32 << 20; return o }(),
+	} {
+		b.Run(name, func(b *testing.B) {
+			c := newCache(b, f, o)
+			c.buffers.spoil = nil
+			b.ReportAllocs()
+			b.SetBytes(f.object().Size)
+			var before, after syscall.Rusage
+			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &before)
+			for i := 0; b.Loop(); i++ {
+				o := f.object()
+				o.Name = fmt.Sprint("scan ", i)
+				for off := int64(0); off < o.Size; off += 4 << 20 {
+					lease, err := c.ReadRanges(b.Context(), []Range{{Object: o, Off: off, Len: 4 << 20}})
+					if err != nil {
+						b.Fatal(err)
+					}
+					lease.Release()
+				}
+			}
+			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &after)
+			cpu := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
+			b.ReportMetric(float64(cpu)/float64(b.N)/float64(f.object().Size), "cpu-ns/B")
+		})
+	}
+}

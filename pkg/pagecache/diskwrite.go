@@ -22,6 +22,7 @@ func (d *disk) write() {
 		d.mu.Unlock()
 		for _, j := range jobs {
 			d.writeJob(j)
+			d.pool.put(j.data)
 		}
 		d.mu.Lock()
 		d.writing = false
@@ -38,11 +39,10 @@ func (d *disk) write() {
 
 // writeJob writes one record, unless the disk is left alone.
 func (d *disk) writeJob(j job) {
-	now := time.Now()
-	if len(j.data) == 0 || now.Before(d.retryAt) {
+	if len(j.data) == 0 || d.pausing() {
 		return
 	}
-	if now.Sub(d.looked) > lookInterval {
+	if now := time.Now(); now.Sub(d.looked) > lookInterval {
 		d.look()
 		d.looked = now
 	}
@@ -86,20 +86,25 @@ func (d *disk) append(g generation, j job, moves *candidate) error {
 
 // judge starts a pause after an error and ends one after none, and says so once.
 func (d *disk) judge(err error) {
+	d.mu.Lock()
+	failed := !d.retryAt.IsZero()
+	d.retryAt = time.Time{}
+	if err != nil {
+		d.retryAt = time.Now().Add(diskPause)
+	}
+	d.mu.Unlock()
 	if err == nil {
-		if !d.retryAt.IsZero() {
-			d.retryAt = time.Time{}
+		if failed {
 			d.log.Info("pages are kept on disk again", "dir", d.dir)
 			d.metrics.diskUp.Set(1)
 		}
 		return
 	}
-	if d.retryAt.IsZero() {
+	if !failed {
 		d.log.Warn("pages are kept in memory only", "dir", d.dir, "retry_in", diskPause, "err", err)
 		d.metrics.diskUp.Set(0)
 	}
 	d.metrics.diskErrors.Inc()
-	d.retryAt = time.Now().Add(diskPause)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		d.room = d.size() * 3 / 4 // others need the room; it grows again with each segment
 	}

@@ -106,18 +106,21 @@ func (s *shard) await(dst []source, b *batch, k pageKey, off, end int64) []sourc
 	return dst
 }
 
-// settle ends pieces of one page: their bytes are kept and handed to who waits,
-// or err is.
+// hold keeps the bytes of pieces of one page.
+func (s *shard) hold(k pageKey, pieces []*piece) {
+	more := make([]extent, len(pieces))
+	for i, p := range pieces {
+		more[i] = extent{p.off, p.bytes}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keep(k, more)
+}
+
+// settle ends pieces of one page: their bytes are handed to who waits, or err is.
 func (s *shard) settle(k pageKey, pieces []*piece, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil {
-		more := make([]extent, len(pieces))
-		for i, p := range pieces {
-			more[i] = extent{p.off, p.bytes}
-		}
-		s.keep(k, more)
-	}
 	for _, p := range pieces {
 		p.settled = true
 		if p.err = err; p.wait != nil {

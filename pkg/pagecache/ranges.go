@@ -165,11 +165,13 @@ func (b *batch) fromDisk(own []*piece) (parts []*part, missing []*piece) {
 			continue
 		}
 		g.Go(func() error {
-			p := b.c.disk.read(k, pieces, &b.c.buffers)
+			p := b.c.disk.read(k, pieces)
 			if p == nil {
 				return nil
 			}
-			b.c.memory.shard(k).settle(k, p.pieces, nil)
+			s := b.c.memory.shard(k)
+			s.hold(k, p.pieces)
+			s.settle(k, p.pieces, nil)
 			mu.Lock()
 			defer mu.Unlock()
 			parts = append(parts, p)
@@ -200,13 +202,21 @@ func pages(pieces []*piece) iter.Seq2[pageKey, []*piece] {
 	}
 }
 
+// bulk is what memory is not for, if there is a disk: so much in one request is
+// rarely wanted again, and if it is, it comes from disk, and then to memory.
+const bulk = 256 << 10
+
 // settle ends the pieces of a part that came from the bucket, or did not.
 func (c *Cache) settle(p *part, err error) {
 	for k, pieces := range pages(p.pieces) {
-		c.memory.shard(k).settle(k, pieces, err)
-		if err == nil && c.disk != nil {
-			c.disk.keep(k, p.runs(pieces))
+		s := c.memory.shard(k)
+		if err == nil {
+			onDisk := c.disk != nil && c.disk.keep(k, p.runs(pieces))
+			if !onDisk || p.wanted < bulk {
+				s.hold(k, pieces)
+			}
 		}
+		s.settle(k, pieces, err)
 	}
 }
 
