@@ -40,10 +40,18 @@ type memory struct {
 	rounds, ranges, bytes atomic.Int64
 	// builds are ranges with the end of the index, which only making a directory needs.
 	builds atomic.Int64
+	// broken is the number of calls of Read that end in errBroken, from now on.
+	broken atomic.Int64
 }
+
+var errBroken = errors.New("the bucket is away")
 
 func (m *memory) Read(_ context.Context, ranges ...blockindex.Range) error {
 	m.rounds.Add(1)
+	if m.broken.Load() > 0 {
+		m.broken.Add(-1)
+		return errBroken
+	}
 	for _, r := range ranges {
 		if r.Off < 0 || r.Off+int64(len(r.Into)) > m.Size() {
 			return fmt.Errorf("read %d bytes at %d of %d", len(r.Into), r.Off, m.Size())
