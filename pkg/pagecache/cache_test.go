@@ -300,6 +300,7 @@ func TestForgottenBytesAreReadAgain(t *testing.T) {
 	f := newFake(4 * pageSize)
 	c := newCache(t, f, testOptions(1<<30))
 	mustRead(t, c, f, 0, 4*pageSize)
+	c.fetcher.wait() // for a hedge that came too late
 	f.content[pageSize+1] ^= 1
 	c.Forget(f.object(), pageSize+1, 2)
 	f.took()

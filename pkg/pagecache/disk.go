@@ -62,12 +62,12 @@ type disk struct {
 	retryAt  time.Time // after an error: until then the disk is left alone
 
 	// The writer's own.
-	sealed  [2][]*segment // oldest first, by generation
-	active  [2]*segment   // that is written to, or nil
-	next    uint32        // number of the next segment
-	room    int64         // at most limit; less on a disk that was full
-	looked  time.Time
-	done    chan struct{}
+	sealed [2][]*segment // oldest first, by generation
+	active [2]*segment   // that is written to, or nil
+	next   uint32        // number of the next segment
+	room   int64         // at most limit; less on a disk that was full
+	looked time.Time
+	done   chan struct{}
 }
 
 // job is a record to be written.
