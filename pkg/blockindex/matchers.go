@@ -150,8 +150,14 @@ func (t *term) add(at extent) {
 	t.series += at.count()
 }
 
-// valueCost is what looking at a value of a label costs, in bytes that could be read meanwhile.
-const valueCost = 16
+// What else takes time, in bytes that could be read meanwhile.
+const (
+	// valueCost is that of looking at a value of a label.
+	valueCost = 16
+	// rangeCost is that of one more range to read. It is well below the distance that
+	// makes two ranges two requests.
+	rangeCost = 64 << 10
+)
 
 // choose divides terms into those whose postings are read and the rest: matchers
 // for which it is cheaper to read the entries of all series that the others leave.
@@ -162,6 +168,9 @@ func (x *Index) choose(ctx context.Context, terms []*term) (expand []*term, rest
 	candidates := x.dir.all.count()
 	for _, t := range terms {
 		entries := candidates * max(x.entryBytes(), 1)
+		if len(expand) > 0 {
+			entries -= rangeCost
+		}
 		if !t.known {
 			if t.label.values*valueCost > entries {
 				rest = append(rest, t.matcher)
