@@ -32,9 +32,9 @@ type term struct {
 	// "" accepts series without the label: it takes away what it does not accept. Any
 	// other keeps only what it accepts.
 	away bool
-	// known means that extents, or with every at least posts and series, are known.
+	// known means that lists are known, or of every value at least posts and series.
 	known  bool
-	every  bool // value of the label is meant
+	every  bool // every value of the label is meant
 	lists  []extent
 	posts  int64 // bytes of the lists
 	series int64 // in them at most
