@@ -74,46 +74,6 @@ func (s *blockStream) chunkRefs(e *blockindex.Entry) []chunkRef {
 	return refs
 }
 
-// load reads the chunks of rows. A chunk that is corrupt is left out, and so is a
-// series that has no other, if the answer may be partial.
-func (s *blockStream) load(ctx context.Context, rows []row) ([]series.Series, error) {
-	loaded := make([]series.Series, len(rows))
-	var all []wanted
-	for i, r := range rows {
-		loaded[i] = series.Series{Labels: r.labels, Replica: r.replica, Chunks: make([]series.Chunk, len(r.chunks))}
-		for j, c := range r.chunks {
-			into := &loaded[i].Chunks[j]
-			*into = series.Chunk{MinTime: c.mint, MaxTime: c.maxt, Resolution: int64(s.block.meta.Resolution())}
-			all = append(all, wanted{c, into})
-		}
-	}
-	if s.r.SkipChunks {
-		return loaded, nil
-	}
-	if err := s.fill(ctx, all); err != nil {
-		return nil, err
-	}
-	kept := loaded[:0]
-	for _, l := range loaded {
-		whole := l.Chunks[:0]
-		samples := 0
-		for _, c := range l.Chunks {
-			if c.Data != nil {
-				whole = append(whole, c)
-				samples += numSamples(c)
-			}
-		}
-		s.r.g.metrics.chunks.Add(float64(len(whole)))
-		if err := s.r.usage.readSamples(samples); err != nil {
-			return nil, err
-		}
-		if l.Chunks = whole; len(whole) > 0 {
-			kept = append(kept, l)
-		}
-	}
-	return kept, nil
-}
-
 // wanted is a chunk that is to be read, and where it goes.
 type wanted struct {
 	chunkRef

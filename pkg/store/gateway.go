@@ -33,6 +33,7 @@ type Gateway struct {
 	metrics *metrics
 	cache   *pagecache.Cache
 	gate    *semaphore.Weighted // of Series requests
+	memory  *budget             // of the same
 
 	running sync.WaitGroup // goroutines of requests
 
@@ -70,6 +71,7 @@ func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Register
 		metrics: newMetrics(reg),
 		cache:   cache,
 		gate:    semaphore.NewWeighted(int64(o.MaxConcurrency)),
+		memory:  newBudget(o),
 	}, nil
 }
 

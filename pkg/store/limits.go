@@ -18,6 +18,7 @@ const (
 	flagResponseSamples = "--store.limits.request-samples"
 	flagBytes           = "--store.grpc.downloaded-bytes-limit"
 	flagMemory          = "--store.request-bytes"
+	flagProcess         = "--store.memory-bytes"
 )
 
 // usage is what one request has used up of its limits.
@@ -26,6 +27,7 @@ type usage struct {
 	memory   int64
 	matchers []*labels.Matcher
 	metrics  *metrics
+	share    *share
 
 	touched, series, samples, responseSamples, bytes, held atomic.Int64
 }
@@ -51,7 +53,16 @@ func (u *usage) readBytes(n int64) error {
 
 // hold takes memory for what must stay until the request ends.
 func (u *usage) hold(bytes int) error {
-	return u.check(u.held.Add(int64(bytes)), u.memory, flagMemory, "bytes of memory for labels")
+	held := u.held.Add(int64(bytes))
+	if err := u.check(held, u.memory, flagMemory, "bytes of memory for labels"); err != nil {
+		return err
+	}
+	if !u.share.grow(heldPart * held) {
+		u.metrics.refused.Inc()
+		return fmt.Errorf("%w: %s needs %d bytes of memory for labels or more, of which other requests hold the rest of %s, which is %d; ask again, or raise the limit",
+			storeapi.ErrLimit, selector(u.matchers), held, flagProcess, u.share.budget.size)
+	}
+	return nil
 }
 
 // check returns an ErrLimit that says what to change.

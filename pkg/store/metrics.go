@@ -18,6 +18,11 @@ type metrics struct {
 	warnings      prometheus.Counter
 	refused       prometheus.Counter
 	replanned     prometheus.Counter
+
+	took           prometheus.Histogram
+	requestGets    prometheus.Histogram
+	requestFetched prometheus.Histogram
+	stages         *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -38,5 +43,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		warnings:      counter("warnings_total", "Blocks or chunks that an answer had to do without."),
 		refused:       counter("refused_total", "Requests that were ended by a limit."),
 		replanned:     counter("replanned_total", "Blocks that vanished under a request and were replaced by others."),
+
+		took:           f.NewHistogram(prometheus.HistogramOpts{Name: "varve_store_series_seconds", Help: "Time from a Series request's turn to its end.", Buckets: prometheus.ExponentialBuckets(0.005, 3, 10)}),
+		requestGets:    f.NewHistogram(prometheus.HistogramOpts{Name: "varve_store_series_bucket_requests", Help: "Reads of the bucket that a Series request needed.", Buckets: prometheus.ExponentialBuckets(1, 4, 9)}),
+		requestFetched: f.NewHistogram(prometheus.HistogramOpts{Name: "varve_store_series_fetched_bytes", Help: "Bytes of the bucket that a Series request read.", Buckets: prometheus.ExponentialBuckets(16<<10, 4, 10)}),
+		stages:         f.NewCounterVec(prometheus.CounterOpts{Name: "varve_store_series_stage_seconds_total", Help: "Time of Series requests: looking up matchers (select, all blocks added up), waiting for rows and for chunks."}, []string{"stage"}),
 	}
 }

@@ -35,7 +35,10 @@ type Options struct {
 	MaxConcurrency int
 	// RequestBytes is the memory that one Series request may hold.
 	RequestBytes int64
-	Limits       Limits
+	// MemoryBytes is the memory that all Series requests may hold together; others
+	// wait. Zero means half of what the process' memory limit leaves beside the caches.
+	MemoryBytes int64
+	Limits      Limits
 }
 
 // Limits end a request that asks for too much. Zero means no limit.
@@ -59,7 +62,7 @@ func Defaults() Options {
 		Cache:                    pagecache.Defaults(),
 		IgnoreDeletionMarksDelay: 24 * time.Hour,
 		MaxConcurrency:           20,
-		RequestBytes:             128 << 20,
+		RequestBytes:             64 << 20,
 	}
 }
 
@@ -80,6 +83,9 @@ func (o Options) Validate() error {
 	}
 	if o.RequestBytes < minRequestBytes {
 		errs = append(errs, fmt.Errorf("--store.request-bytes=%d; give %d or more", o.RequestBytes, minRequestBytes))
+	}
+	if o.MemoryBytes != 0 && o.MemoryBytes < firstShare(o.RequestBytes) {
+		errs = append(errs, fmt.Errorf("%s=%d; give an eighth of %s or more, or 0", flagProcess, o.MemoryBytes, flagMemory))
 	}
 	for flag, limit := range map[string]int64{
 		flagTouchedSeries: o.Limits.TouchedSeries, flagResponseSeries: o.Limits.ResponseSeries,

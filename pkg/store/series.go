@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/merge"
+	"github.com/varve-io/varve/pkg/pagecache"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
@@ -22,28 +23,35 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 	if err := req.Validate(); err != nil {
 		return series.ErrSet(err)
 	}
-	if err := g.enter(ctx); err != nil {
+	memory, err := g.enter(ctx)
+	if err != nil {
 		return series.ErrSet(err)
 	}
-	r := g.newRequest(ctx, req)
+	r := g.newRequest(ctx, req, memory)
 	streams, err := r.pick()
 	if err != nil {
 		r.finish()
 		return series.ErrSet(err)
 	}
 	g.metrics.blocksQueried.Observe(float64(len(streams)))
-	return &answer{Set: merge.Sets(r.start(streams)...), request: r}
+	r.stats.blocks.Store(int64(len(streams)))
+	return &answer{Set: merge.Sets(r.walk(streams)), request: r}
 }
 
-// enter waits for the turn of a Series request.
-func (g *Gateway) enter(ctx context.Context) error {
+// enter waits for the turn of a Series request, and for the least memory that it needs.
+func (g *Gateway) enter(ctx context.Context) (*share, error) {
 	began := time.Now()
 	if err := g.gate.Acquire(ctx, 1); err != nil {
-		return fmt.Errorf("wait for one of %d concurrent Series requests to end: %w", g.opts.MaxConcurrency, err)
+		return nil, fmt.Errorf("wait for one of %d concurrent Series requests to end: %w", g.opts.MaxConcurrency, err)
+	}
+	share, err := g.memory.enter(ctx, g.opts.RequestBytes)
+	if err != nil {
+		g.gate.Release(1)
+		return nil, fmt.Errorf("wait for memory that other Series requests hold: %w", err)
 	}
 	g.metrics.waited.Observe(time.Since(began).Seconds())
 	g.metrics.inFlight.Inc()
-	return nil
+	return share, nil
 }
 
 // request is a Series call that is being answered.
@@ -52,28 +60,36 @@ type request struct {
 	g      *Gateway
 	ctx    context.Context //nolint:containedctx // a set is pulled from after the call that made it
 	usage  usage
+	stats  stats
+	share  *share
 	finish func() // ends all streams; may be called more than once
 	// workers bounds the streams that read at the same time.
 	workers *semaphore.Weighted
-	// batchBytes is what one stream reads at once. Each holds two batches at most.
-	batchBytes int64
+	// rowBytes is about what a batch of rows takes. Each stream holds two at most.
+	rowBytes int
 	// crowded says that there are many streams, so that each must hold little.
 	crowded bool
+	windows int // that were gathered
+	sampled sample
 }
 
-func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request) *request {
-	ctx, cancel := context.WithCancel(ctx)
+func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory *share) *request {
 	r := &request{
 		Request: req,
 		g:       g,
-		ctx:     ctx,
-		usage:   usage{limits: g.opts.Limits, memory: g.opts.RequestBytes / 2, matchers: req.Matchers, metrics: g.metrics},
-		workers: semaphore.NewWeighted(int64(4 * runtime.GOMAXPROCS(0))),
+		usage:   usage{limits: g.opts.Limits, memory: g.opts.RequestBytes / heldPart, matchers: req.Matchers, metrics: g.metrics, share: memory},
+		share:   memory,
+		workers: semaphore.NewWeighted(int64(g.opts.Cache.Concurrency)),
 	}
+	began := time.Now()
+	ctx, cancel := context.WithCancel(pagecache.WithUsage(ctx, &r.stats.reads))
+	r.ctx = ctx
 	r.finish = sync.OnceFunc(func() {
 		cancel()
+		memory.leave()
 		g.metrics.inFlight.Dec()
 		g.gate.Release(1)
+		r.report(time.Since(began))
 	})
 	context.AfterFunc(ctx, r.finish)
 	return r
@@ -88,6 +104,7 @@ func (r *request) pick() ([]*blockStream, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.g.running.Add(1) // the walk
 	var streams []*blockStream
 	for _, st := range set.streams {
 		matchers, ok := storeapi.MatchExternal(st.labels, r.Matchers)
@@ -113,19 +130,28 @@ func (r *request) hold(p pick, matchers []*labels.Matcher) *blockStream {
 	return newBlockStream(r, p, matchers)
 }
 
-// start runs streams side by side and returns them as sets.
-func (r *request) start(streams []*blockStream) []series.Set {
-	const minBatch, maxBatch, crowd = 16 << 10, 16 << 20, 64
-	if r.batchBytes == 0 {
-		r.crowded = len(streams) > crowd
-		r.batchBytes = min(max(r.g.opts.RequestBytes/4/int64(max(len(streams), 1)), minBatch), maxBatch)
+// walk starts reading. The request's memory is shared out: a window of chunks that is
+// read and one that is handed out take half, rows and what must be held a quarter each.
+func (r *request) walk(streams []*blockStream) *walk {
+	const least, most, crowd = 4 << 10, 256 << 10, 64
+	r.crowded = len(streams) > crowd
+	r.rowBytes = int(min(max(r.share.size()/rowsPart/2/int64(max(len(streams), 1)), least), most))
+	w := &walk{r: r, windows: make(chan []series.Series)}
+	go w.run(r.ctx, streams)
+	return w
+}
+
+// The parts of a request's memory: of a window of chunks, of which there are two, of
+// rows, and of what must be held until the request ends.
+const windowPart, rowsPart, heldPart = 4, 4, 4
+
+// window is the bytes of the next window of chunks. The first is small, so that its
+// series are there soon; the others grow as long as there is memory.
+func (r *request) window() int64 {
+	if r.windows++; r.windows > 1 {
+		r.share.grow(2 * r.share.size())
 	}
-	sets := make([]series.Set, len(streams))
-	for i, s := range streams {
-		sets[i] = s
-		go s.run(r.ctx)
-	}
-	return sets
+	return r.share.size() / windowPart
 }
 
 // replace plans the range of a block that vanished once more, over the blocks of
@@ -147,7 +173,7 @@ func (r *request) replace(gone *blockStream) ([]*blockStream, error) {
 		for _, t := range gone.times {
 			for _, p := range plan(heirs, t, r.MaxResolution, r.Fallback) {
 				s := r.hold(p, matchers)
-				s.replaces, s.after = true, gone.last
+				s.replaces, s.after = true, gone.done
 				streams = append(streams, s)
 			}
 		}
@@ -198,6 +224,7 @@ func (a *answer) Next() bool {
 			return a.end(nil)
 		}
 		a.count++
+		r.stats.series.Add(1)
 		a.last = at.Labels
 	}
 	samples := 0
@@ -211,6 +238,9 @@ func (a *answer) Next() bool {
 }
 
 func (a *answer) end(err error) bool {
+	if errors.Is(err, storeapi.ErrLimit) {
+		err = a.request.advise(err)
+	}
 	a.ended, a.err = true, err
 	a.request.finish()
 	return false

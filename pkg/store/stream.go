@@ -7,19 +7,16 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/varve-io/varve/pkg/blockindex"
-	"github.com/varve-io/varve/pkg/bucket"
-	"github.com/varve-io/varve/pkg/merge"
 	"github.com/varve-io/varve/pkg/series"
-	"github.com/varve-io/varve/pkg/storeapi"
 )
 
-// blockStream is the answer of one block: a set that one goroutine, run, fills
-// batch by batch.
+// blockStream is the rows of one block in the order of their labels, which one
+// goroutine, run, reads ahead of a walk.
 type blockStream struct {
 	pick
 	r        *request
@@ -27,104 +24,32 @@ type blockStream struct {
 	after    labels.Labels     // series up to it are left out
 	replaces bool              // it stands in for a block that vanished
 
-	batches chan []series.Series
-	// Of run alone, until batches is closed.
-	reader *blockindex.SeriesReader
-	err    error
-	bad    badChunks
+	batches chan []row
+	cancel  context.CancelFunc
+	err     error // valid when batches is closed
 
-	now      []series.Series // the batch that is being read
-	at       int
-	last     labels.Labels // of the last series that was handed out
-	ended    bool
-	heir     series.Set // takes over when the block has vanished
-	failed   error
-	warnings annotations.Annotations
+	// Of the walk alone.
+	now  []row // the batch that is being read
+	done labels.Labels
+	lost bool
+	bad  badChunks
 }
 
 func newBlockStream(r *request, p pick, matchers []*labels.Matcher) *blockStream {
-	return &blockStream{pick: p, r: r, matchers: matchers, batches: make(chan []series.Series), at: -1}
+	return &blockStream{pick: p, r: r, matchers: matchers, batches: make(chan []row)}
 }
 
-// Next moves to the next series, waiting for the next batch if need be.
-func (s *blockStream) Next() bool {
-	if s.heir != nil {
-		return s.heir.Next()
+// next returns the next row, waiting for the next batch if need be, or nil.
+func (s *blockStream) next() *row {
+	if len(s.now) == 0 {
+		s.now = <-s.batches
 	}
-	if s.at++; s.at < len(s.now) {
-		s.last = s.now[s.at].Labels
-		return true
+	if len(s.now) == 0 {
+		return nil
 	}
-	for !s.ended {
-		batch, ok := <-s.batches
-		switch {
-		case !ok:
-			return s.end()
-		case len(batch) > 0:
-			s.now, s.at = batch, 0
-			s.last = batch[0].Labels
-			return true
-		}
-	}
-	return false
-}
-
-// At returns the series.
-func (s *blockStream) At() *series.Series {
-	if s.heir != nil {
-		return s.heir.At()
-	}
-	return &s.now[s.at]
-}
-
-// Err is the error that ended the set early.
-func (s *blockStream) Err() error {
-	if s.heir != nil {
-		return s.heir.Err()
-	}
-	return s.failed
-}
-
-// Warnings name the block if a part of it is missing.
-func (s *blockStream) Warnings() annotations.Annotations {
-	if s.heir != nil {
-		return s.warnings.Merge(s.heir.Warnings())
-	}
-	return s.warnings
-}
-
-// end decides what becomes of a stream that has run: replaced, a warning or an error.
-func (s *blockStream) end() bool {
-	s.now, s.at, s.ended = nil, -1, true
-	if s.bad.count > 0 {
-		s.warnings.Add(fmt.Errorf("%s: %d chunks left out, the first for: %w", blockText(&s.pick), s.bad.count, s.bad.first))
-		s.r.g.metrics.warnings.Inc()
-		s.r.g.log.Warn("chunks left out", "block", s.block.meta.ULID, "chunks", s.bad.count, "err", s.bad.first)
-	}
-	err := s.err
-	if err == nil {
-		return false
-	}
-	if s.r.ctx.Err() != nil || errors.Is(err, storeapi.ErrLimit) {
-		s.failed = err
-		return false
-	}
-	if !s.replaces && (errors.Is(err, bucket.ErrNotFound) || s.r.g.bkt.IsObjNotFoundErr(err)) {
-		if heirs, replaceErr := s.r.replace(s); replaceErr == nil && len(heirs) > 0 {
-			s.r.g.metrics.replanned.Inc()
-			s.heir = merge.Sets(s.r.start(heirs)...)
-			return s.heir.Next()
-		}
-	}
-	err = fmt.Errorf("%s is missing: %w", blockText(&s.pick), err)
-	if s.r.Partial == storeapi.Abort {
-		s.failed = err
-		return false
-	}
-	s.r.g.metrics.warnings.Inc()
-	s.r.g.log.Warn("block left out of an answer", "block", s.block.meta.ULID, "err", err)
-	s.warnings.Add(err)
-	return false
+	r := &s.now[0]
+	s.now = s.now[1:]
+	return r
 }
 
 // run reads the block until its end or that of the request.
@@ -138,21 +63,13 @@ func (s *blockStream) run(ctx context.Context) {
 	s.err = s.read(ctx)
 }
 
-// read streams the block: matchers, postings, series entries, chunks.
+// read streams the block: matchers, postings, series entries.
 func (s *blockStream) read(ctx context.Context) error {
-	index, err := s.block.openIndex(ctx, s.r.g)
+	index, selected, err := s.selectSeries(ctx)
 	if err != nil {
 		return err
 	}
-	selected, err := index.Select(ctx, s.matchers...)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(s.r.usage.touch(len(selected.Refs)), s.r.usage.hold(8*len(selected.Refs))); err != nil {
-		return err
-	}
-	s.reader = index.Series(selected)
-	rows := s.rows(ctx)
+	rows := s.rows(ctx, index, selected)
 	reorders, err := s.reorders(ctx, index)
 	if err != nil {
 		return err
@@ -162,34 +79,47 @@ func (s *blockStream) read(ctx context.Context) error {
 	} else {
 		rows = heldBack(rows)
 	}
-	var b batch
+	var batch []row
+	bytes := 0
 	for row, err := range rows {
 		if err != nil {
 			return err
 		}
-		if b.add(row); b.bytes >= s.r.batchBytes {
-			if err := s.send(ctx, &b); err != nil {
+		batch = append(batch, row)
+		if bytes += row.memory(); bytes >= s.r.rowBytes {
+			if err := s.send(ctx, batch); err != nil {
 				return err
 			}
+			batch, bytes = nil, 0
 		}
 	}
-	return s.send(ctx, &b)
+	if len(batch) > 0 {
+		return s.send(ctx, batch)
+	}
+	return nil
 }
 
-// send loads the chunks of a batch, hands it out and empties it.
-func (s *blockStream) send(ctx context.Context, b *batch) error {
-	loaded, err := s.load(ctx, b.rows)
+// selectSeries resolves the matchers.
+func (s *blockStream) selectSeries(ctx context.Context) (*blockindex.Index, blockindex.Selection, error) {
+	defer s.r.stats.selecting.since(time.Now())
+	index, err := s.block.openIndex(ctx, s.r.g)
 	if err != nil {
-		return err
+		return nil, blockindex.Selection{}, err
 	}
-	*b = batch{}
-	// While it waits for its reader a stream is no worker, and holds little.
-	if s.r.crowded {
-		s.reader.Rest()
+	selected, err := index.Select(ctx, s.matchers...)
+	if err != nil {
+		return nil, selected, err
 	}
+	n := len(selected.Refs)
+	s.r.sample(index, selected)
+	return index, selected, errors.Join(s.r.usage.touch(n), s.r.usage.hold(8*n))
+}
+
+// send hands out a batch. While it waits for its reader a stream is no worker.
+func (s *blockStream) send(ctx context.Context, batch []row) error {
 	s.r.workers.Release(1)
 	select {
-	case s.batches <- loaded:
+	case s.batches <- batch:
 	case <-ctx.Done():
 	}
 	return errors.Join(s.r.workers.Acquire(context.WithoutCancel(ctx), 1), ctx.Err())
@@ -208,31 +138,38 @@ type chunkRef struct {
 	segment, off, size uint32
 }
 
-// memory is about what a row takes.
+// memory is about what a row takes, and later its chunks besides their bytes.
 func (r *row) memory() int {
-	return 100 + len(r.labels.Bytes(nil)) + len(r.replica) + 32*len(r.chunks)
+	const perRow, perChunk = 200, 130
+	return perRow + int(r.labels.ByteSize()) + len(r.replica) + perChunk*len(r.chunks)
 }
 
-// batch is the rows whose chunks are read at once.
-type batch struct {
-	rows  []row
-	bytes int64 // of chunks and of rows
-}
-
-func (b *batch) add(r row) {
-	b.rows = append(b.rows, r)
-	b.bytes += int64(r.memory())
-	for _, c := range r.chunks {
-		b.bytes += int64(c.size)
+// rows reads series entries in the order of the index. Where there are many blocks
+// it takes few of them at a time, because what a reader holds counts once for each.
+func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selected blockindex.Selection) iter.Seq2[row, error] {
+	const few = 512
+	atOnce := max(len(selected.Refs), 1)
+	if s.r.crowded {
+		atOnce = few
+	}
+	return func(yield func(row, error) bool) {
+		part := selected
+		for part.Refs = range slices.Chunk(selected.Refs, atOnce) {
+			for r, err := range s.entries(ctx, index.Series(part)) {
+				if !yield(r, err) || err != nil {
+					return
+				}
+			}
+		}
 	}
 }
 
-// rows reads series entries in the order of the index.
-func (s *blockStream) rows(ctx context.Context) iter.Seq2[row, error] {
+// entries are the rows of a reader.
+func (s *blockStream) entries(ctx context.Context, reader *blockindex.SeriesReader) iter.Seq2[row, error] {
 	return func(yield func(row, error) bool) {
 		mint, maxt := s.times[0].MinTime, s.times[len(s.times)-1].MaxTime-1
 		var e blockindex.Entry
-		for s.reader.Next(ctx, mint, maxt, &e) {
+		for reader.Next(ctx, mint, maxt, &e) {
 			var r row
 			r.labels, r.replica = series.Final(e.Labels, s.block.labels, s.r.WithoutLabels)
 			if s.replaces && labels.Compare(r.labels, s.after) <= 0 && !s.after.IsEmpty() || !s.r.Shard.Keeps(r.labels) {
@@ -248,7 +185,7 @@ func (s *blockStream) rows(ctx context.Context) iter.Seq2[row, error] {
 				return
 			}
 		}
-		if err := s.reader.Err(); err != nil {
+		if err := reader.Err(); err != nil {
 			yield(row{}, err)
 		}
 	}
