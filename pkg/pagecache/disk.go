@@ -13,10 +13,12 @@ import (
 )
 
 const (
-	// maxSegment bounds what leaves the disk at once, and segmentShare says into how
-	// many segments a small limit is cut.
-	maxSegment   = 64 << 20
+	// A limit is cut into 32 segments, into more if they would be larger than 64 MiB,
+	// but not into more than 256 of up to 2 GiB: each is an open file.
 	segmentShare = 32
+	goodSegment  = 64 << 20
+	mostSegments = 256
+	maxSegment   = 2 << 30
 	// minDisk has segments that hold the largest record.
 	minDisk = segmentShare * 512 << 10
 	// recordCharge is the least that a record takes of the limit, so that the index
@@ -76,6 +78,11 @@ type job struct {
 	data []byte
 }
 
+// segmentLength is from where on a segment is finished.
+func segmentLength(limit int64) int64 {
+	return min(max(min(limit/segmentShare, goodSegment), limit/mostSegments), maxSegment)
+}
+
 // openDisk returns the disk tier in a directory, with what is there of an earlier run.
 func openDisk(o Options, pool *buffers, log *slog.Logger, m *metrics) (*disk, error) {
 	dir, limit := o.Dir, o.DiskBytes
@@ -87,7 +94,7 @@ func openDisk(o Options, pool *buffers, log *slog.Logger, m *metrics) (*disk, er
 		return nil, fmt.Errorf("lock %s, which belongs to one process at a time: %w", dir, err)
 	}
 	d := &disk{
-		dir: dir, limit: limit, room: limit, segment: min(maxSegment, limit/segmentShare),
+		dir: dir, limit: limit, room: limit, segment: segmentLength(limit),
 		log: log, metrics: m, pool: pool, lock: lock, index: newDiskIndex(), segments: map[uint32]*segment{},
 		forgot: map[uint64]bool{}, done: make(chan struct{}),
 	}
