@@ -135,9 +135,13 @@ func (c *cell) measure() error {
 // sample in the cell, as many as the first replica would have had without its
 // holes, to within half a scrape: one with more may scrape at a higher
 // density, one with fewer might do so between outages. And none begins with distances
-// that are holes the other way round, so that the two do not make up for each other.
+// that are holes the other way round, so that the two do not make up for each other. A first replica
+// that changes its interval in the cell is no measure.
 func (c *cell) inStep() (bool, error) {
 	first := &c.tracks[0]
+	if first.changes() {
+		return false, nil
+	}
 	for i := range c.tracks[1:] {
 		k := &c.tracks[i+1]
 		n := k.len()
@@ -184,16 +188,22 @@ func (c *cell) order() {
 	copy(c.tracks, append(first, behind...))
 }
 
-// interval is the scrape interval near t: that of the replica which scrapes most often there.
+// interval is the scrape interval near t: that of the replica which scrapes most often there. One that is silent for longer
+// than its interval counts for as long a one, though not for a longer one than any shows.
 func (c *cell) interval(t int64) int64 {
 	if len(c.measured) == 0 {
 		return c.guess
 	}
-	best := int64(math.MaxInt64)
+	best, longest := int64(math.MaxInt64), int64(0)
 	for _, k := range c.measured {
-		best = min(best, k.around(t))
+		interval := k.around(t)
+		longest = max(longest, interval)
+		if len(c.measured) > 1 {
+			interval = max(interval, k.away(t))
+		}
+		best = min(best, interval)
 	}
-	return best
+	return min(best, longest)
 }
 
 // hole reports whether there is one between two neighbours.

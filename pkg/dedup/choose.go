@@ -181,8 +181,8 @@ type border struct {
 
 // take appends what k has between two borders, nil at an edge of the cell.
 // Samples within half an interval of a border are left out: with clocks that
-// differ they could be older than what stands there. So are those that are
-// further away and known to be older.
+// differ they could be older than what stands there. So are those that start
+// timestamps put on the other side of it, as long as that leaves no hole.
 func (c *cell) take(dst []run, k *track, left, right *border) ([]run, error) {
 	from, to := c.start, c.end-1
 	if left != nil {
@@ -221,21 +221,14 @@ func (r run) at(reps []*replica, i int) ref {
 	return ref{r.rep, reps[r.rep].units[r.unit].at + r.from + i}
 }
 
-// reversed reports whether a, less than two intervals before b (where replicas take turns one may look half as long), is known to have
-// been scraped after it: b counts for a process that ended when that of a began,
-// or for the same one, and has counted less. Start timestamps tell; they may also be
-// guesses of the replicas, so those that are older than b by so much do not count as the start of another process.
+// reversed reports whether b, which stands behind a with no hole between them, is known to be
+// older: it counts for a process that had ended when that of a began. Start timestamps
+// tell. Nothing follows from a lower value under the same one, which gauges carry, too; and a start
+// long before b may be a guess, of the time at which a replica first saw the series.
 func reversed(reps []*replica, a, b ref, interval int64) bool {
 	ra, rb := reps[a.rep], reps[b.rep]
 	startA, startB := ra.s.Start(a.i), rb.s.Start(b.i)
-	switch t := rb.s.T[b.i]; {
-	case startA == 0 || startB == 0 || t-ra.s.T[a.i] >= 2*interval:
-		return false
-	case startA == startB:
-		return rb.s.V[b.i] < ra.s.V[a.i] && ra.histogram(a.i) == rb.histogram(b.i)
-	default:
-		return startB < startA && t-startA < 2*interval
-	}
+	return startA != 0 && startB != 0 && startB < startA && !tooFar(rb.s.T[b.i]-min(startA, ra.s.T[a.i]), interval)
 }
 
 // join merges two lists; of equal times that of a stays, unless it is a stale marker.

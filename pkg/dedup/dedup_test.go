@@ -325,11 +325,11 @@ func TestSetEndsWithAnError(t *testing.T) {
 	}
 }
 
-// TestStartTimestampsSettleTheOrder has clocks that differ by 0.8 intervals, twice
-// what can be told from times alone: the second replica's are ahead.
-func TestStartTimestampsSettleTheOrder(t *testing.T) {
-	const step, ahead = 15_000, 12_000
-	scraped := func(phase, skew, start int64, restart int64, missed func(at int64) bool) *chunkcodec.Samples {
+// TestStartTimestampsTellARestart has clocks that differ by 0.6 intervals, more than
+// what can be told from times alone.
+func TestStartTimestampsTellARestart(t *testing.T) {
+	const step, skew = 15_000, 9_000
+	scraped := func(phase, ahead, shown, restart int64, missed func(at int64) bool) *chunkcodec.Samples {
 		var s chunkcodec.Samples
 		for at := phase; at < 1_200_000; at += step {
 			began := int64(1)
@@ -337,32 +337,83 @@ func TestStartTimestampsSettleTheOrder(t *testing.T) {
 				began = restart
 			}
 			if !missed(at) {
-				s.AppendFloat(start*began, at+skew, float64(at-began))
+				s.AppendFloat(shown*began, at+ahead, float64(at-began))
 			}
 		}
 		return &s
 	}
-	never := int64(math.MaxInt64)
 	for name, tc := range map[string]struct {
-		start, restart int64
-		want           int // falls of the counter
+		restart      int64
+		phase, ahead int64  // of the second replica
+		want         [2]int // restarts to be seen, without start timestamps and with them
 	}{
-		"without them the counter falls at the hole and at the end": {0, never, 2},
-		"with them it does not":                                    {1, never, 0},
-		"a restart in the hole is seen once":                       {1, 610_000, 1},
-		"a restart just before the first replica comes back":       {1, 690_000, 1},
-		"a restart just before the first replica's last sample":    {1, 584_000, 1},
-		"without them a restart is seen beside what it was before": {0, 584_000, 3},
+		"none":                            {math.MaxInt64, 14_000, skew, [2]int{0, 0}},
+		"in the hole":                     {610_000, 14_000, skew, [2]int{1, 1}},
+		"just before the hole":            {584_500, 14_000, skew, [2]int{2, 1}},
+		"just behind the end of the hole": {705_500, 1_000, -skew, [2]int{2, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := scraped(0, 0, tc.start, tc.restart, func(at int64) bool { return at >= 600_000 && at < 705_000 })
-			b := scraped(13_000, ahead, tc.start, tc.restart, func(int64) bool { return false })
-			got := unpack(t, dedupe(t, split(t, a, 50), split(t, b, 50)))
-			if n := countFalls(got); n != tc.want {
-				t.Errorf("the counter falls %d times, want %d: %s", n, tc.want, text(cut(got, 550_000, 750_000)))
+			for shown, want := range tc.want {
+				a := scraped(0, 0, int64(shown), tc.restart, func(at int64) bool { return at >= 600_000 && at < 705_000 })
+				b := scraped(tc.phase, tc.ahead, int64(shown), tc.restart, func(int64) bool { return false })
+				got := unpack(t, dedupe(t, split(t, a, 50), split(t, b, 50)))
+				seen := 0
+				for i := 1; i < got.Len(); i++ {
+					if got.V[i] < got.V[i-1]-skew { // less is the clocks' doing
+						seen++
+					}
+				}
+				if seen != want {
+					t.Errorf("start timestamps %d: the process begins anew %d times, want %d: %s", shown, seen, want, text(cut(got, 550_000, 750_000)))
+				}
+				if _, longest := extent(got.T); longest > 2*step {
+					t.Errorf("start timestamps %d: a hole of %d ms is left", shown, longest)
+				}
 			}
-			if _, longest := extent(got.T); longest > 2*step {
-				t.Errorf("a hole of %d ms is left", longest)
+		})
+	}
+}
+
+// TestStartTimestampsLeaveNoHoles has what carries start timestamps and is no counter, and starts that each replica guessed.
+func TestStartTimestampsLeaveNoHoles(t *testing.T) {
+	const step = 15_000
+	scraped := func(phase int64, value float64, start, from, to int64) *chunkcodec.Samples {
+		var s chunkcodec.Samples
+		for at := phase; at < 1_200_000; at += step {
+			if at < from || at >= to {
+				s.AppendFloat(start, at, value)
+			}
+		}
+		return &s
+	}
+	for name, tc := range map[string]struct {
+		values, starts [2]float64
+		hole           int64
+	}{
+		"a gauge that falls":                {[2]float64{9, 1}, [2]float64{1, 1}, 75_000},
+		"a gauge that rises":                {[2]float64{1, 9}, [2]float64{1, 1}, 75_000},
+		"a gauge that misses a scrape":      {[2]float64{9, 1}, [2]float64{1, 1}, step},
+		"the first replica guesses later":   {[2]float64{9, 1}, [2]float64{595_000, 1}, 75_000},
+		"the second replica guesses later":  {[2]float64{9, 1}, [2]float64{1, 670_000}, 75_000},
+		"a later guess and a missed scrape": {[2]float64{9, 1}, [2]float64{590_000, 1}, step},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for phase := int64(500); phase < step; phase += 1000 {
+				a := scraped(0, tc.values[0], int64(tc.starts[0]), 600_000, 600_000+tc.hole)
+				b := scraped(phase, tc.values[1], int64(tc.starts[1]), 0, 0)
+				got := unpack(t, dedupe(t, split(t, a, 50), split(t, b, 50)))
+				for _, at := range b.T {
+					if near := nearest(got.T, at); 2*near > 3*step {
+						t.Errorf("phase %d: a sample at %d, the nearest of the result is %d ms away", phase, at, near)
+					}
+				}
+				if tc.starts[0] != tc.starts[1] {
+					continue
+				}
+				plainA, plainB := scraped(0, tc.values[0], 0, 600_000, 600_000+tc.hole), scraped(phase, tc.values[1], 0, 0, 0)
+				if want := unpack(t, dedupe(t, split(t, plainA, 50), split(t, plainB, 50))); !slices.Equal(got.T, want.T) {
+					t.Errorf("phase %d: the choice is another one than without start timestamps", phase)
+				}
 			}
 		})
 	}

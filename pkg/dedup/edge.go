@@ -130,7 +130,7 @@ func (l *line) without(rows []run, t int64) []run {
 
 // breaksRhythm reports whether head[0], the first time after the edge, is
 // nearer to the last before than half the distance at which samples come on
-// either side, or not far away and known to be older. That is the
+// either side, or no hole away and known to be older. That is the
 // lower quartile, so missed scrapes do not hide the rhythm and bursts do not pretend one.
 func (l *line) breaksRhythm(edge int64, tail, head []int64) bool {
 	if len(tail) == 0 || len(head) == 0 || head[0]-edge >= edgeReach {

@@ -69,7 +69,7 @@ func naive(reps []*chunkcodec.Samples) *chunkcodec.Samples {
 		}
 	}
 	near := func(t int64) int64 { // the scrape interval near t
-		var few, best []int64
+		var few, best, own []int64
 		for _, s := range asked {
 			times := scrapes(s)
 			d := deltas(times)
@@ -81,11 +81,16 @@ func naive(reps []*chunkcodec.Samples) *chunkcodec.Samples {
 			for i+1 < len(d) && times[i+1] <= t {
 				i++
 			}
-			best = append(best, quantile(slices.Clone(d[max(0, i-8):min(len(d), i+9)]), 2))
+			median, silent := quantile(slices.Clone(d[max(0, i-8):min(len(d), i+9)]), 2), int64(math.MaxInt64)
+			for _, at := range times {
+				silent = min(silent, max(at-t, t-at))
+			}
+			own = append(own, median)
+			best = append(best, max(median, silent))
 		}
 		switch {
 		case len(best) > 0:
-			return slices.Min(best)
+			return min(slices.Min(best), slices.Max(own))
 		case len(few) > 0:
 			return min(quantile(few, 2), 300_000)
 		}
@@ -186,17 +191,23 @@ func naive(reps []*chunkcodec.Samples) *chunkcodec.Samples {
 	return &s
 }
 
-// outOfStep reports whether other has, between its ends, half a sample more or
+// outOfStep reports whether lead changes its interval, or other has, between its ends, half a sample more or
 // fewer than scrapes at the rhythm of lead would give, or begins with a short distance. Between
 // two samples of lead time runs in proportion: over one scrape, or in a hole over as many as it is long.
 func outOfStep(lead, other []int64) bool {
-	if len(other) <= 3 {
-		return false
-	}
 	d := deltas(lead)
 	local := func(i int) int64 {
 		i = min(i, len(d)-1)
 		return quantile(slices.Clone(d[max(0, i-8):min(len(d), i+9)]), 2)
+	}
+	least := slices.Sorted(slices.Values(d))[(min(len(d), 9)-1)/2] // no local interval is shorter
+	for i := range d {
+		if 2*d[i] > 3*least && 2*local(i) > 3*least {
+			return true
+		}
+	}
+	if len(other) <= 3 {
+		return false
 	}
 	position := func(t int64) (thousandths int64) {
 		if t < lead[0] {

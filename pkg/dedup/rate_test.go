@@ -68,6 +68,9 @@ func TestRatesAreThoseOfAWholeReplica(t *testing.T) {
 				var e rateErrors
 				for seed := *first + part; seed < *first+cases; seed += parts {
 					w := simulate(uint64(seed))
+					if w.wide {
+						continue
+					}
 					w.rates(unpack(t, dedupe(t, w.chunks(t, w.seed)...)), &e)
 				}
 				lock.Lock()
@@ -79,8 +82,8 @@ func TestRatesAreThoseOfAWholeReplica(t *testing.T) {
 	slices.Sort(all.result)
 	slices.Sort(all.best)
 	n, limit := len(all.result), 1.2
-	if n < 50_000 {
-		limit = 1.4 // the p99 and the worst of so few windows are a matter of luck
+	if n < 40_000 {
+		limit = 1.4 // the p99 and the worst of so few windows, as in 1,000 worlds, are a matter of luck
 	}
 	for name, i := range map[string]int{"p50": n / 2, "p90": n * 9 / 10, "p99": n * 99 / 100, "worst": n - 1} {
 		got, best := all.result[i], all.best[i]

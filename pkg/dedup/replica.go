@@ -311,15 +311,6 @@ func (r *replica) unitOf(i int) int {
 	return r.within[n]
 }
 
-// histogram reports whether the sample at position i of s is the sum of one.
-func (r *replica) histogram(i int) bool {
-	u := &r.units[r.unitOf(i)]
-	if u.joined != nil {
-		return u.joined.Type(i-u.at) != chunkenc.ValFloat
-	}
-	return !isFloat(r.chunks[u.lo])
-}
-
 // stale reports whether the sample at position i of s is a stale marker.
 func (r *replica) stale(i int) bool { return value.IsStaleNaN(r.s.V[i]) }
 

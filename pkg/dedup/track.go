@@ -253,6 +253,24 @@ func (k *track) around(t int64) int64 {
 	return known.median
 }
 
+// away is the distance from t to the nearest sample.
+func (k *track) away(t int64) int64 {
+	i, _ := slices.BinarySearch(k.times, t)
+	nearest := int64(math.MaxInt64)
+	if i < len(k.times) {
+		nearest = k.times[i] - t
+	}
+	if i > 0 {
+		nearest = min(nearest, t-k.times[i-1])
+	}
+	return nearest
+}
+
+// changes reports whether the rhythm does, and some long distances are no holes.
+func (k *track) changes() bool {
+	return slices.ContainsFunc(k.long, func(i int) bool { return tooFar(k.around(k.times[i]), k.brief) })
+}
+
 // typical is the median distance in the whole cell, 0 when there is none.
 func (k *track) typical() int64 {
 	if len(k.times) < 2 {
