@@ -19,6 +19,9 @@ const (
 	// window is how many requests tell what is slow, and relearn how often they are asked.
 	window  = 256
 	relearn = 16
+	// minLate is what a second request could not win back: of a bucket on local disk,
+	// and of a busy machine.
+	minLate = 5 * time.Millisecond
 	// hedgeShare is the most of all requests that may be hedges, and hedgeBurst how
 	// many may come at once.
 	hedgeShare = 0.1
@@ -89,7 +92,7 @@ func (p *pace) expected(n int64) float64 { return p.firstByte + float64(n)/p.ban
 func (p *pace) slowAfter(n int64) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return time.Duration(p.slow * p.expected(n) * float64(time.Second))
+	return max(minLate, time.Duration(p.slow*p.expected(n)*float64(time.Second)))
 }
 
 // hedge reports whether one more hedge may be made, and books it.
