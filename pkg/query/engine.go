@@ -84,6 +84,9 @@ func (e *Engine) ParseSelectors(expr string) ([][]*labels.Matcher, error) {
 // ErrBadQuery marks an expression that cannot be evaluated as it stands.
 var ErrBadQuery = errors.New("invalid query")
 
+// ErrInternal marks a request that ended in a panic.
+var ErrInternal = storeapi.ErrInternal
+
 // Answer is the result of a query. Close it when the value is not used any more.
 type Answer struct {
 	Value    parser.Value

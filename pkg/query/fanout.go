@@ -284,7 +284,7 @@ func (f *Fanout) labels(ctx context.Context, req *storeapi.LabelsRequest, call l
 			defer cancel()
 			a := &answers[i]
 			func() {
-				defer recovered(&a.err)
+				defer storeapi.Recovered(&a.err)
 				a.found, a.warnings, a.err = call(limited, e.Peer, &forwarded)
 			}()
 			if a.err != nil {

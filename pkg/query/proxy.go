@@ -183,7 +183,7 @@ func ask[C, T any](ctx context.Context, q question, call func(context.Context, E
 			limited, cancel := context.WithTimeout(ctx, q.fanout.opts.ResponseTimeout)
 			defer cancel()
 			func() {
-				defer recovered(&errs[i])
+				defer storeapi.Recovered(&errs[i])
 				answers[i], warned[i], errs[i] = call(limited, e, client)
 			}()
 			warned[i], errs[i] = settle(ctx, describe(e.Address, e.Info), q.partial, errs[i], warned[i])

@@ -148,7 +148,7 @@ func (q *querier) newSelection(hints *storage.SelectHints, matchers []*labels.Ma
 
 // fetch reads the whole answer into memory; its bytes are on the query's account.
 func (s *selection) fetch(ctx context.Context) (err error) {
-	defer recovered(&err)
+	defer storeapi.Recovered(&err)
 	if err := s.q.selects.Acquire(ctx, 1); err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (f *Fanout) openStream(ctx context.Context, fail context.CancelCauseFunc, e
 
 // read collects the endpoint's series and returns the error that ended them.
 func (s *stream) read(ctx context.Context, f *Fanout, e Endpoint, req *storeapi.Request) (err error) {
-	defer recovered(&err)
+	defer storeapi.Recovered(&err)
 	selector := selectorText(req.Matchers)
 	set := e.Peer.Series(storeapi.WithDraw(ctx, func(bytes int64) error {
 		f.metrics.bytes.Add(float64(max(0, bytes)))

@@ -104,7 +104,8 @@ func (r *receiver) run(ctx context.Context, req *storepb.SeriesRequest, out chan
 // errSilent is the cause with which a stream that sends nothing is cancelled.
 var errSilent = errors.New("no answer in time")
 
-func (r *receiver) receive(ctx context.Context, req *storepb.SeriesRequest, out chan<- received) error {
+func (r *receiver) receive(ctx context.Context, req *storepb.SeriesRequest, out chan<- received) (err error) {
+	defer Recovered(&err)
 	timer := r.watch()
 	defer timer.Stop()
 	stream, err := r.client.store.Series(ctx, req)

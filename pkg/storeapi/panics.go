@@ -1,4 +1,4 @@
-package query
+package storeapi
 
 import (
 	"errors"
@@ -11,9 +11,9 @@ import (
 // ErrInternal marks a request that ended in a panic.
 var ErrInternal = errors.New("internal error")
 
-// recovered, deferred, makes a panic the error of a function. Every goroutine that
-// works for a request needs it: what one answer holds must not end the others.
-func recovered(err *error) {
+// Recovered makes a panic the error of the function that defers it. Every goroutine
+// that works for a request needs it: what one answer holds must not end the others.
+func Recovered(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%w: panic in %s: %v; other requests are not affected, please report this one", ErrInternal, panicPlace(), p)
 	}
