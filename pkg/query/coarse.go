@@ -169,7 +169,7 @@ func union(chunks []series.Chunk, slack int64) []span {
 
 // iterator reads a segment of a series as the aggregate wanted. Counters and
 // what happens to them are read for the whole series at once; see counterRuns and happenings.
-func (s segment) iterator(agg aggregate, l looks) (chunkenc.Iterator, error) {
+func (s segment) iterator(agg aggregate, l looks, scraped rhythm) (chunkenc.Iterator, error) {
 	switch {
 	case s.resolution == block.Raw && agg == count:
 		return &counted{Iterator: s.samples()}, nil
@@ -180,11 +180,15 @@ func (s segment) iterator(agg aggregate, l looks) (chunkenc.Iterator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sampled{src: s.sampler(windows, agg, l)}, nil
+	w := s.windowed(windows, agg, l)
+	if agg == sum || agg == count {
+		w.knowScrapes(scraped)
+	}
+	return &sampled{src: w}, nil
 }
 
-// sampler makes samples of the segment's windows.
-func (s segment) sampler(windows []point, agg aggregate, l looks) sampler {
+// windowed makes samples of the segment's windows.
+func (s segment) windowed(windows []point, agg aggregate, l looks) windowed {
 	resolution, border := int64(s.resolution), int64(0)
 	if agg == gauge {
 		border = 1

@@ -15,8 +15,8 @@ import (
 // counterRuns reads a series of several resolutions as one counter without
 // resets: after one it goes on from where it was. Coarse runs are the windows'
 // ends and the true first sample of each chunk; a hole of more than two windows ends a run.
-func counterRuns(segments []segment) ([]run, error) {
-	var t tally
+func counterRuns(segments []segment, scraped rhythm) ([]run, error) {
+	t := tally{scraped: scraped}
 	for i, s := range segments {
 		t.cut()
 		if s.resolution == block.Raw {
@@ -35,62 +35,7 @@ func counterRuns(segments []segment) ([]run, error) {
 			}
 		}
 	}
-	keepTime(t.runs)
 	return t.runs, nil
-}
-
-// seam is for how long beside raw samples a coarse run makes up for being late.
-const seam = 2 * 60 * 60_000
-
-// keepTime moves the points of coarse runs beside raw ones. At a window's end
-// stands the value of the last sample in it, so a coarse run is late by a part of a scrape
-// interval, which matters to none but those who compare it with raw samples. Beside
-// these its points go to the time of that sample, and farther away less and less.
-func keepTime(runs []run) {
-	for i, r := range runs {
-		if !r.coarse {
-			continue
-		}
-		early := make([]int64, len(r.points))
-		for _, j := range []int{i - 1, i + 1} {
-			if j < 0 || j >= len(runs) || runs[j].coarse || len(runs[j].points) < 2 || runs[max(i, j)].inside {
-				continue
-			}
-			raw := runs[j].points
-			near, next := raw[0].t, raw[1].t
-			if n := len(raw); j < i {
-				near, next = raw[n-1].t, raw[n-2].t
-			}
-			late := lateness(near, next)
-			for k, p := range r.points {
-				away := max(p.t-near, near-p.t)
-				if windowEnd := (p.t+1)%int64(block.FiveMin) == 0; windowEnd && away < seam {
-					early[k] = max(early[k], late-late*away/seam)
-				}
-			}
-		}
-		move(r.points, early)
-	}
-}
-
-// lateness is how long before a window's end the last scrape in it was, judged by
-// the raw sample nearest to a coarse run and the one next to it.
-func lateness(near, next int64) int64 {
-	border := windowStart(near, int64(block.FiveMin)) - 1
-	if near > next { // the raw samples come first
-		border += int64(block.FiveMin)
-	}
-	interval := max(near-next, next-near)
-	return ((border-near)%interval + interval) % interval
-}
-
-// move moves points to earlier times, unless that changed their order.
-func move(points []point, early []int64) {
-	for k := range points {
-		if t := points[k].t - early[k]; k == 0 || t > points[k-1].t {
-			points[k].t = t
-		}
-	}
 }
 
 // tally adds up a counter.
@@ -103,8 +48,10 @@ type tally struct {
 	raw     value // the value at that time as it was scraped
 	// ahead is the running counter of the last coarse chunk where it goes on after
 	// the last point: what is scraped there is unknown, but not what was gained.
-	ahead  []point
-	inside bool // the next run begins inside a coarse chunk; see run
+	ahead []point
+	// scraped is when. At a window's end stands the value of the last sample in it; where it
+	// is known when that was, so that raw samples compare with it, the point goes there.
+	scraped rhythm
 }
 
 // cut ends the current run; the next one may go on from its last point.
@@ -122,7 +69,6 @@ func (c *tally) begin(r run, t int64) {
 	if r.coarse && c.started && t-c.at.t <= c.bridge {
 		r.points = append(r.points, c.at)
 	}
-	r.inside = c.inside
 	c.runs, c.open = append(c.runs, r), true
 }
 
@@ -135,12 +81,10 @@ func (c *tally) emit(p point, raw value) {
 
 // follow returns the corrected value of a sample that was scraped after the last one.
 func (c *tally) follow(p point) (value, error) {
-	c.inside = false
 	switch {
 	case !c.started || c.breaks(p.v):
 		return p.v, nil
 	case len(c.ahead) > 0 && c.ahead[0].t <= c.at.t && p.t <= c.ahead[len(c.ahead)-1].t:
-		c.inside = true
 		from, err := valueAt(c.ahead, c.at.t)
 		if err != nil {
 			return value{}, err
@@ -235,6 +179,11 @@ func (c *tally) addChunk(s segment, chunk series.Chunk) error {
 	if n := len(knots); n > 1 && knots[n-1].t == knots[n-2].t {
 		knots = knots[:n-1]
 	}
+	for i, k := range knots {
+		if t := c.scraped.upTo(k.t); (k.t+1)%int64(s.resolution) == 0 && (i == 0 || t > knots[i-1].t) {
+			knots[i].t = t
+		}
+	}
 	used := 0
 	for i, k := range knots {
 		if k.t < s.from || k.t > s.to || c.started && k.t <= c.at.t {
@@ -281,7 +230,8 @@ func (c *tally) joins(t int64, r block.Resolution) bool {
 	case start == windowStart(last.t, int64(r)) && len(points) > 1: // cut in two: its end is still to come
 		c.runs[len(c.runs)-1].points = points[:len(points)-1]
 	case start == windowStart(last.t, int64(r))+int64(r):
-		last.t, c.at.t = start-1, start-1
+		last.t = max(last.t, c.scraped.upTo(start-1))
+		c.at.t = last.t
 	default:
 		return false
 	}
@@ -293,12 +243,10 @@ func (c *tally) joins(t int64, r block.Resolution) bool {
 // two knots when only a part of the chunk is new, or before the first.
 func (c *tally) atKnot(knots []point, i int) (value, error) {
 	k := knots[i]
-	c.inside = false
 	switch {
 	case !c.started || c.breaks(k.v):
 		return k.v, nil
 	case c.at.t >= knots[0].t:
-		c.inside = true
 		base, err := valueAt(knots, c.at.t)
 		if err != nil {
 			return value{}, err

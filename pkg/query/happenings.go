@@ -32,7 +32,7 @@ func happenings(segments []segment, agg aggregate, l looks) (chunkenc.Iterator, 
 		if err != nil {
 			return nil, err
 		}
-		samplers = append(samplers, s.sampler(w.staircase(windows, int64(s.resolution)), gauge, l))
+		samplers = append(samplers, s.windowed(w.staircase(windows, int64(s.resolution)), gauge, l))
 	}
 	return newChained(len(samplers), func(i int) (chunkenc.Iterator, error) {
 		return &sampled{src: samplers[i]}, nil

@@ -228,13 +228,21 @@ func (c *coarseSeries) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 		return newChained(1, func(int) (chunkenc.Iterator, error) { return happenings(c.segments, c.agg, c.looks) })
 	}
 	return newChained(len(c.segments), func(i int) (chunkenc.Iterator, error) {
-		return c.segments[i].iterator(c.agg, c.looks)
+		scraped, err := rhythmOf(c.segments, c.looks)
+		if err != nil {
+			return nil, err
+		}
+		return c.segments[i].iterator(c.agg, c.looks, scraped)
 	})
 }
 
 // counterIterator reads the whole series as one counter without resets.
 func (c *coarseSeries) counterIterator() (chunkenc.Iterator, error) {
-	runs, err := counterRuns(c.segments)
+	scraped, err := rhythmOf(c.segments, c.looks)
+	if err != nil {
+		return nil, err
+	}
+	runs, err := counterRuns(c.segments, scraped)
 	if err != nil {
 		return nil, err
 	}
@@ -242,5 +250,5 @@ func (c *coarseSeries) counterIterator() (chunkenc.Iterator, error) {
 	for _, seg := range c.segments {
 		coarsest = max(coarsest, seg.resolution)
 	}
-	return &sampled{src: linear{runs: runs, grid: c.looks.grid(int64(coarsest), 1)}}, nil
+	return &sampled{src: linear{runs: runs, grid: scraped.sparse(c.looks.grid(int64(coarsest), 1))}}, nil
 }

@@ -26,7 +26,8 @@ func firstAfter(points []point, t int64) int {
 // windowed makes samples of windows where the engine looks: at the points of a
 // grid, and where windows end before a hole. A sample stands for the time since the
 // one before; of a gauge it is the value there, of sums and counts the share of that
-// time, of extremes those of all windows that the time touches.
+// time, of extremes those of all windows that the time touches. Where it is known when
+// scrapes were, a sample of sums and counts stands for the scrapes in that time.
 //
 // A window stands for the time after its start, up to its end. So a range that is
 // as long as windows holds exactly those, whether it ends with the last millisecond of
@@ -36,11 +37,22 @@ type windowed struct {
 	resolution int64
 	grid       grid
 	aggregate  aggregate
+	scraped    rhythm // of sums and counts
+}
+
+// knowScrapes lets windows end with the last scrape in them.
+func (w *windowed) knowScrapes(scraped rhythm) {
+	w.scraped = scraped
+	for i, p := range w.windows {
+		if t := scraped.upTo(p.t); t >= windowStart(p.t, w.resolution) && (i == 0 || t > w.windows[i-1].t) {
+			w.windows[i].t = t
+		}
+	}
 }
 
 // start of window i: its own border, or where a window before was cut in two.
 func (w windowed) start(i int) int64 {
-	start := windowStart(w.windows[i].t, w.resolution)
+	start := w.scraped.upTo(windowStart(w.windows[i].t, w.resolution)-1) + 1
 	if i > 0 {
 		start = max(start, w.windows[i-1].t+1)
 	}
@@ -55,23 +67,32 @@ func (w windowed) ends(i int) bool {
 
 func (w windowed) after(t int64) (point, bool, error) {
 	for i := firstAfter(w.windows, t-1); i < len(w.windows); i++ {
-		at := w.grid.after(max(t, w.start(i)))
-		for w.windows[i].t+1 < at && !w.ends(i) {
+		at := w.look(max(t, w.start(i)))
+		for w.windows[i].t+1 < w.scraped.upTo(at) && !w.ends(i) {
 			i++
 		}
 		end := w.windows[i].t
 		if at > end && w.ends(i) {
 			at = end
 		}
-		from := w.grid.before(at)
+		from := w.scraped.upTo(w.grid.before(at))
 		if at <= t || from >= end && w.aggregate != gauge {
 			t = max(t, at)
 			continue // nothing is left of the window
 		}
-		v, err := w.value(i, from, at)
+		v, err := w.value(i, from, w.scraped.upTo(at))
 		return point{at, v}, err == nil, err
 	}
 	return point{}, false, nil
+}
+
+// look is the first point of the grid later than t up to which anything was scraped.
+func (w windowed) look(t int64) int64 {
+	at := w.grid.after(t)
+	for w.scraped.upTo(at) == w.scraped.upTo(w.grid.before(at)) {
+		at = w.grid.after(at)
+	}
+	return at
 }
 
 // value of the time after from up to to, which lies in window i.
@@ -171,7 +192,6 @@ func (w windowed) fold(a, b value) (value, error) {
 type run struct {
 	points []point // at least one
 	coarse bool    // runs linearly between its points; otherwise it consists of them
-	inside bool    // begins inside a coarse chunk, with what that gained since the run before: neither is late for the other
 }
 
 // linear makes samples of a counter where the engine looks: at the borders of

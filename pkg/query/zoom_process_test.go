@@ -211,20 +211,25 @@ func (z *zoo) floats(t *testing.T, times []int64, lset labels.Labels, value func
 	var raw []series.Chunk
 	for from := 0; from < len(times); from += 120 {
 		to := min(from+120, len(times))
-		c := chunkenc.NewXORChunk()
-		app, err := c.Appender()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := from; i < to; i++ {
-			app.Append(0, times[i], p.v[i])
-		}
-		raw = append(raw, series.Chunk{MinTime: times[from], MaxTime: times[to-1], Encoding: c.Encoding(), Data: c.Bytes()})
+		raw = append(raw, floatChunk(t, times[from:to], p.v[from:to]))
 	}
 	if z.processes[lset.Get("__name__")] == nil {
 		z.processes[lset.Get("__name__")] = p
 	}
 	z.add(t, lset, raw)
+}
+
+func floatChunk(t *testing.T, times []int64, values []float64) series.Chunk {
+	t.Helper()
+	c := chunkenc.NewXORChunk()
+	app, err := c.Appender()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, at := range times {
+		app.Append(0, at, values[i])
+	}
+	return series.Chunk{MinTime: times[0], MaxTime: times[len(times)-1], Encoding: c.Encoding(), Data: c.Bytes()}
 }
 
 // add keeps a series in all resolutions.

@@ -249,7 +249,7 @@ func (m *zoomMatrix) try(t *testing.T, c zoomCell) {
 	case "1h":
 		p.MaxResolution = time.Hour
 	}
-	got, by := askZoom(t, e, c.text(), steps, p)
+	got, served := askZoom(t, e, c.text(), steps, p)
 	looks := int(steps.End.Sub(steps.Start)/steps.Step) + 1
 	want := looks
 	if c.f.absent {
@@ -275,18 +275,12 @@ func (m *zoomMatrix) try(t *testing.T, c zoomCell) {
 		} else {
 			truth = reference[i].F
 		}
-		m.judge(t, c, by, got[i], truth)
+		m.judge(t, c, served, got[i], truth)
 	}
 }
 
-// servedBy is what the infos say.
-type servedBy struct {
-	coarsest block.Resolution
-	mixed    bool // more than one resolution
-}
-
-// askZoom returns the points of the only series of an answer and what served it.
-func askZoom(t *testing.T, e *Engine, expr string, steps Steps, p Params) ([]promql.FPoint, servedBy) {
+// askZoom returns the points of the only series of an answer, and the coarsest resolution that the infos say served it.
+func askZoom(t *testing.T, e *Engine, expr string, steps Steps, p Params) (points []promql.FPoint, served block.Resolution) {
 	t.Helper()
 	answer, err := e.Range(t.Context(), expr, steps, p)
 	if err != nil {
@@ -294,27 +288,25 @@ func askZoom(t *testing.T, e *Engine, expr string, steps Steps, p Params) ([]pro
 	}
 	defer answer.Close()
 	warnings, infos := answer.Warnings.AsStrings(expr, 0, 0)
-	by := servedBy{}
 	for _, r := range []block.Resolution{block.FiveMin, block.OneHour} {
 		if slices.ContainsFunc(infos, func(i string) bool { return strings.Contains(i, r.String()+" from ") }) {
-			by.coarsest = r
+			served = r
 		}
 	}
-	by.mixed = len(infos) > 0 && strings.Count(infos[0], " from ") > 1
 	m, ok := answer.Value.(promql.Matrix)
 	if !ok || len(m) > 1 || len(warnings) > 0 {
 		t.Fatalf("%s: got %v and warnings %q, want one series", expr, answer.Value, warnings)
 	}
 	if len(m) == 0 {
-		return nil, by
+		return nil, served
 	}
-	return slices.Clone(m[0].Floats), by
+	return slices.Clone(m[0].Floats), served
 }
 
 // judge compares one point with the truth.
-func (m *zoomMatrix) judge(t *testing.T, c zoomCell, by servedBy, got promql.FPoint, truth float64) {
+func (m *zoomMatrix) judge(t *testing.T, c zoomCell, served block.Resolution, got promql.FPoint, truth float64) {
 	t.Helper()
-	served, most := by.coarsest, c.f.asked
+	most := c.f.asked
 	width := c.width.Milliseconds()
 	off := math.Abs(got.F - truth)
 	switch {
@@ -329,12 +321,6 @@ func (m *zoomMatrix) judge(t *testing.T, c zoomCell, by servedBy, got promql.FPo
 	if !whole && c.f.unknowable != nil {
 		const sure = 4.5 // standard deviations: less than once in 100,000 looks
 		most = max(most, sure*c.f.unknowable(m.zoo.processes[c.f.series], got.T-width, got.T, r))
-	}
-	if by.mixed && c.f.asked >= 0.005 {
-		// Where resolutions meet, a part of a window holds a part of a sample, and the engine,
-		// which finds coarse samples closer together than raw ones, adds less for the way from the
-		// last raw sample to the border of the range: a scrape at the most.
-		most += scrapeEvery / float64(width)
 	}
 	name := c.f.expr
 	if m.errors[name] == nil {
