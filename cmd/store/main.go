@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/oklog/run"
@@ -35,6 +37,10 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		return err
 	}
 
+	// What requests read becomes garbage window by window; it must not double the heap.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
 	// Logger, metrics registry, readiness probe, bound listeners.
 	d, err := daemon.New("store", o.daemon, stderr)
 	if err != nil {
@@ -75,8 +81,20 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	return d.Run(ctx, func(g *run.Group) {
 		g.Add(d.GRPC(storeapi.ServerOption(), register))
 		g.Add(d.Every("sync", o.every, retried(announced(syncBlocks, d.Probe), d.Logger)))
-		g.Add(d.HTTP(nil))
+		g.Add(d.HTTP(pages(gateway)))
 	})
+}
+
+// pages are what the HTTP port has of this component's own.
+func pages(gateway *store.Gateway) http.Handler {
+	const landing = `<!doctype html><title>Varve store</title><h1>Varve store</h1>
+<p><a href="/api/v1/blocks">blocks</a>, <a href="/metrics">metrics</a>, <a href="/-/healthy">healthy</a>, <a href="/-/ready">ready</a>,
+<a href="/debug/pprof/">profiles</a></p>
+`
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, landing) })
+	mux.HandleFunc("GET /api/v1/blocks", gateway.ServeBlocks)
+	return mux
 }
 
 // announced makes the process ready when sync has come to its end once; until then

@@ -135,6 +135,12 @@ func TestServesABucketUntilItIsStopped(t *testing.T) {
 	if _, body := get(t, "http://"+httpAddress+"/metrics"); !strings.Contains(body, "varve_store_blocks 1\n") {
 		t.Error("metrics do not say that there is one block")
 	}
+	if status, body := get(t, "http://"+httpAddress+"/api/v1/blocks"); status != http.StatusOK || !strings.Contains(body, `"cluster":"eu"`) {
+		t.Errorf("blocks: status %d, %s", status, body)
+	}
+	if _, body := get(t, "http://"+httpAddress+"/"); !strings.Contains(body, "/api/v1/blocks") {
+		t.Errorf("the landing page does not name the blocks: %s", body)
+	}
 	if text := log.String(); strings.Count(text, "has no effect") != 1 || !strings.Contains(text, "--index-cache-size") {
 		t.Errorf("the flag without effect is not named once:\n%s", text)
 	}
@@ -297,6 +303,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		"a time that is none":          {[]string{bucket, "--min-time=yesterday"}, "--min-time"},
 		"a data dir that is a file":    {[]string{bucket, "--data-dir=main_test.go"}, "main_test.go"},
 		"a request without any memory": {[]string{bucket, "--store.request-bytes=1KB"}, "--store.request-bytes"},
+		"requests without memory":      {[]string{bucket, "--store.memory-bytes=1MB"}, "--store.memory-bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stderr bytes.Buffer

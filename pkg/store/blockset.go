@@ -73,6 +73,7 @@ const (
 type blockSet struct {
 	blocks  map[string]*openBlock // by ULID
 	streams []*stream             // sorted by labels
+	listed  time.Time             // when the bucket was
 }
 
 // stream is the blocks with the same external labels, sorted by MinTime.
@@ -81,8 +82,8 @@ type stream struct {
 	blocks []*openBlock
 }
 
-func newBlockSet(blocks map[string]*openBlock) *blockSet {
-	s := &blockSet{blocks: blocks}
+func newBlockSet(blocks map[string]*openBlock, listed time.Time) *blockSet {
+	s := &blockSet{blocks: blocks, listed: listed}
 	byLabels := map[string]*stream{}
 	for _, b := range blocks {
 		key := string(b.labels.Bytes(nil))

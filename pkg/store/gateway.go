@@ -86,7 +86,7 @@ func (g *Gateway) Sync(ctx context.Context, set *block.Set) error {
 	}
 	now := time.Now()
 	entries := g.opts.visible(set, now)
-	added, dropped, err := g.swap(entries)
+	added, dropped, err := g.swap(entries, set.Listed)
 	if err != nil {
 		return err
 	}
@@ -105,8 +105,8 @@ func (g *Gateway) Sync(ctx context.Context, set *block.Set) error {
 	return nil
 }
 
-// swap makes entries the current set.
-func (g *Gateway) swap(entries []*block.Entry) (added, dropped int, err error) {
+// swap makes entries the current set, from a bucket that was listed then.
+func (g *Gateway) swap(entries []*block.Entry, listed time.Time) (added, dropped int, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -124,7 +124,7 @@ func (g *Gateway) swap(entries []*block.Entry) (added, dropped int, err error) {
 			added++
 		}
 	}
-	g.set = newBlockSet(blocks)
+	g.set = newBlockSet(blocks, listed)
 	for id := range old {
 		if blocks[id] == nil {
 			dropped++

@@ -286,6 +286,9 @@ func TestLimitsSayWhatToChange(t *testing.T) {
 			if !errors.Is(err, storeapi.ErrLimit) || !strings.Contains(err.Error(), flag+" is ") || !strings.Contains(err.Error(), `{__name__="up"} needs`) {
 				t.Errorf("error is %v, want an ErrLimit that names %s and the selector", err, flag)
 			}
+			if err == nil || !strings.Contains(err.Error(), "a matcher on job (leaves about 1 series in 20)") {
+				t.Errorf("error is %v, want one that says what would cut the answer", err)
+			}
 			req := selectUp(0, 2*hour)
 			req.Matchers = append(req.Matchers, labels.MustNewMatcher(labels.MatchEqual, "job", "0007"))
 			if got, want := mustAsk(t, g, req), "0007 480\n"; got != want {

@@ -36,7 +36,7 @@ type Options struct {
 	// RequestBytes is the memory that one Series request may hold.
 	RequestBytes int64
 	// MemoryBytes is the memory that all Series requests may hold together; others
-	// wait. Zero means half of what the process' memory limit leaves beside the caches.
+	// wait. Zero means two thirds of what the memory limit leaves beside the caches.
 	MemoryBytes int64
 	Limits      Limits
 }
@@ -85,7 +85,7 @@ func (o Options) Validate() error {
 		errs = append(errs, fmt.Errorf("--store.request-bytes=%d; give %d or more", o.RequestBytes, minRequestBytes))
 	}
 	if o.MemoryBytes != 0 && o.MemoryBytes < firstShare(o.RequestBytes) {
-		errs = append(errs, fmt.Errorf("%s=%d; give an eighth of %s or more, or 0", flagProcess, o.MemoryBytes, flagMemory))
+		errs = append(errs, fmt.Errorf("%s=%d; give a quarter of %s or more, or 0", flagProcess, o.MemoryBytes, flagMemory))
 	}
 	for flag, limit := range map[string]int64{
 		flagTouchedSeries: o.Limits.TouchedSeries, flagResponseSeries: o.Limits.ResponseSeries,

@@ -131,7 +131,7 @@ func (r *request) hold(p pick, matchers []*labels.Matcher) *blockStream {
 }
 
 // walk starts reading. The request's memory is shared out: a window of chunks that is
-// read and one that is handed out take half, rows and what must be held a quarter each.
+// read and one that is handed out take two thirds, rows and what must be held the rest.
 func (r *request) walk(streams []*blockStream) *walk {
 	const least, most, crowd = 4 << 10, 256 << 10, 64
 	r.crowded = len(streams) > crowd
@@ -143,13 +143,13 @@ func (r *request) walk(streams []*blockStream) *walk {
 
 // The parts of a request's memory: of a window of chunks, of which there are two, of
 // rows, and of what must be held until the request ends.
-const windowPart, rowsPart, heldPart = 4, 4, 4
+const windowPart, rowsPart, heldPart = 3, 6, 6
 
 // window is the bytes of the next window of chunks. The first is small, so that its
 // series are there soon; the others grow as long as there is memory.
 func (r *request) window() int64 {
 	if r.windows++; r.windows > 1 {
-		r.share.grow(2 * r.share.size())
+		r.share.grow(4 * r.share.size())
 	}
 	return r.share.size() / windowPart
 }
