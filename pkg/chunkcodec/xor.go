@@ -48,14 +48,22 @@ func decodeXORSteps(r bitReader, ts []int64, vs []float64, delta int64) (int, er
 			return i - 1, errCut
 		}
 		word := r.peek()
-		if word>>63 == 0 { // delta stays
-			if word>>62 == 0 { // so does the value, in as many samples as there are pairs of zeros
-				run := min(bits.LeadingZeros64(word|1<<(64-peekBits))/2, int(end.limit-r.pos+1)/2, len(ts)-i)
-				t = hold(ts[i:i+run], vs[i:], t, delta, math.Float64frombits(v))
-				i += run - 1
-				r.pos += uint(2 * run)
+		switch {
+		case word>>62 == 0: // nothing changes, in as many samples as there are pairs of zeros
+			run := min(bits.LeadingZeros64(word|1<<(64-peekBits))/2, int(end.limit-r.pos+1)/2, len(ts)-i)
+			t = hold(ts[i:i+run], vs[i:], t, delta, math.Float64frombits(v))
+			i += run - 1
+			r.pos += uint(2 * run)
+			continue
+		case word>>62 == 0b01 && w.size <= peekBits-3: // delta stays
+			if run := r.xorRun(end.limit, w, vs[i:], v); run.samples > 0 {
+				t = tick(ts[i:i+run.samples], t, delta)
+				i += run.samples - 1
+				r.pos, w, v = run.pos, run.in, run.bits
 				continue
 			}
+		}
+		if word>>63 == 0 {
 			word <<= 1
 			r.pos++
 		} else {
@@ -89,6 +97,50 @@ func decodeXORSteps(r bitReader, ts []int64, vs []float64, delta int64) (int, er
 		return len(ts) - 1, errCut
 	}
 	return len(ts), nil
+}
+
+// xorRun are samples that stand between pos and where they began to be decoded.
+type xorRun struct {
+	samples int
+	pos     uint
+	in      window
+	bits    uint64
+}
+
+// xorRun decodes the values of samples that keep delta and change the value inside a window of
+// moderate size, as most samples do. It is a function of its own so that its loop has the registers to itself.
+func (r bitReader) xorRun(limit uint, w window, vs []float64, v uint64) xorRun {
+	data, pos := r.data[:limit/8+7], r.pos
+	for i := range vs {
+		at := pos / 8
+		if at+8 > uint(len(data)) {
+			return xorRun{i, pos, w, v}
+		}
+		word := binary.BigEndian.Uint64(data[at:at+8:at+8]) << (pos % 8)
+		if word>>61 == 0b010 {
+			v ^= word << 3 >> (w.leading & 63) & w.mask
+			pos += 3 + w.size
+		} else {
+			in := newWindow(uint(word<<3>>59), (uint(word<<8>>58)-1)%64+1)
+			if word>>61 != 0b011 || in.size-1 >= peekBits-14 {
+				return xorRun{i, pos, w, v}
+			}
+			w = in
+			v ^= w.in(word << 14)
+			pos += 14 + w.size
+		}
+		vs[i] = math.Float64frombits(v)
+	}
+	return xorRun{len(vs), pos, w, v}
+}
+
+// tick fills in times, after time t, that step on by delta. It returns the last one.
+func tick(ts []int64, t, delta int64) int64 {
+	for i := range ts {
+		t += delta
+		ts[i] = t
+	}
+	return t
 }
 
 // hold fills in samples, after time t, that step on by delta with one value. It returns the last time.
