@@ -8,6 +8,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -31,6 +32,7 @@ type source struct {
 	meta   *block.Meta
 	index  *index.Reader
 	chunks *chunks.Reader
+	pool   chunkenc.Pool // of the reader
 }
 
 // openSource opens the files of a block below dir. The caller closes it when
@@ -40,11 +42,12 @@ func openSource(dir string, meta *block.Meta) (*source, error) {
 	if err != nil {
 		return nil, &corruptError{meta.ULID, fmt.Errorf("open index: %w", err)}
 	}
-	cr, err := chunks.NewDirReader(filepath.Join(dir, "chunks"), aggrchunk.NewPool())
+	pool := aggrchunk.NewPool()
+	cr, err := chunks.NewDirReader(filepath.Join(dir, "chunks"), pool)
 	if err != nil {
 		return nil, errors.Join(&corruptError{meta.ULID, fmt.Errorf("open chunks: %w", err)}, ir.Close())
 	}
-	return &source{meta: meta, index: ir, chunks: cr}, nil
+	return &source{meta: meta, index: ir, chunks: cr, pool: pool}, nil
 }
 
 // Close releases the files.
@@ -130,6 +133,9 @@ func (s *sourceSet) load() (*series.Series, error) {
 			Encoding:   chk.Encoding(),
 			Data:       chk.Bytes(),
 		})
+		if err := s.source.pool.Put(chk); err != nil { // its bytes are the file's
+			return nil, err
+		}
 	}
 	return out, nil
 }

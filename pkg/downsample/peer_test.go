@@ -19,6 +19,7 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -129,16 +130,18 @@ func runPeer(b *testing.B, peer, from, out string, to block.Resolution) (r peerR
 }
 
 // downsampleBlock returns the CPU time and the number of samples that came in.
+// As in the peer, the block is open, and was read once.
 func downsampleBlock(t testing.TB, from, to string, res block.Resolution) (used time.Duration, samples int) {
 	t.Helper()
-	for set := openBlock(t, from); set.Next(); {
+	set := openBlock(t, from)
+	for set.Next() {
 		for _, c := range set.At().Chunks {
 			samples += sampleCount(c)
 		}
 	}
 	runtime.GC()
 	before := cpuTime(t)
-	set := openBlock(t, from)
+	set.rewind()
 	w := createBlock(t, to, set.names(), res)
 	if err := Run(t.Context(), set, w, res); err != nil {
 		t.Fatal(err)
@@ -154,6 +157,7 @@ type blockSet struct {
 	meta     block.Meta
 	index    *index.Reader
 	chunks   *chunks.Reader
+	pool     chunkenc.Pool
 	postings index.Postings
 	builder  labels.ScratchBuilder
 	metas    []chunks.Meta
@@ -169,17 +173,24 @@ func openBlock(t testing.TB, dir string) *blockSet {
 	s.index, err = index.NewFileReader(filepath.Join(dir, "index"), index.DecodePostingsRaw)
 	s.must(err)
 	t.Cleanup(func() { s.must(s.index.Close()) })
-	s.chunks, err = chunks.NewDirReader(filepath.Join(dir, "chunks"), aggrchunk.NewPool())
+	s.pool = aggrchunk.NewPool()
+	s.chunks, err = chunks.NewDirReader(filepath.Join(dir, "chunks"), s.pool)
 	s.must(err)
 	t.Cleanup(func() { s.must(s.chunks.Close()) })
-	name, value := index.AllPostingsKey()
-	s.postings, err = s.index.Postings(context.Background(), name, value)
-	s.must(err)
+	s.rewind()
 	return s
 }
 
-func (s *blockSet) must(err error) {
-	s.Helper()
+// rewind lets the set begin anew.
+func (s *blockSet) rewind() {
+	name, value := index.AllPostingsKey()
+	var err error
+	s.postings, err = s.index.Postings(context.Background(), name, value)
+	s.must(err)
+}
+
+// must runs once a chunk, where Helper would take more time than reading it.
+func (s *blockSet) must(err error) { //nolint:thelper // see above
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -205,6 +216,7 @@ func (s *blockSet) Next() bool {
 		s.series.Chunks = append(s.series.Chunks, series.Chunk{
 			MinTime: m.MinTime, MaxTime: m.MaxTime, Resolution: int64(s.meta.Resolution()), Encoding: c.Encoding(), Data: c.Bytes(),
 		})
+		s.must(s.pool.Put(c))
 	}
 	return true
 }
