@@ -387,27 +387,31 @@ func TestStartTimestampsLeaveNoHoles(t *testing.T) {
 		return &s
 	}
 	for name, tc := range map[string]struct {
-		values, starts [2]float64
-		hole           int64
+		values [2]float64
+		starts [2]int64
+		hole   int64
+		tell   bool // whether the starts may change the choice
 	}{
-		"a gauge that falls":                {[2]float64{9, 1}, [2]float64{1, 1}, 75_000},
-		"a gauge that rises":                {[2]float64{1, 9}, [2]float64{1, 1}, 75_000},
-		"a gauge that misses a scrape":      {[2]float64{9, 1}, [2]float64{1, 1}, step},
-		"the first replica guesses later":   {[2]float64{9, 1}, [2]float64{595_000, 1}, 75_000},
-		"the second replica guesses later":  {[2]float64{9, 1}, [2]float64{1, 670_000}, 75_000},
-		"a later guess and a missed scrape": {[2]float64{9, 1}, [2]float64{590_000, 1}, step},
+		"a gauge that falls":                {[2]float64{9, 1}, [2]int64{1, 1}, 75_000, false},
+		"a gauge that rises":                {[2]float64{1, 9}, [2]int64{1, 1}, 75_000, false},
+		"a gauge that misses a scrape":      {[2]float64{9, 1}, [2]int64{1, 1}, step, false},
+		"a gauge of a young process":        {[2]float64{9, 1}, [2]int64{584_000, 584_000}, 75_000, false},
+		"both guessed long before":          {[2]float64{9, 1}, [2]int64{400_000, 1}, 75_000, false},
+		"the first replica guesses later":   {[2]float64{9, 1}, [2]int64{595_000, 1}, 75_000, true},
+		"the second replica guesses later":  {[2]float64{9, 1}, [2]int64{1, 670_000}, 75_000, true},
+		"a later guess and a missed scrape": {[2]float64{9, 1}, [2]int64{590_000, 1}, step, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for phase := int64(500); phase < step; phase += 1000 {
-				a := scraped(0, tc.values[0], int64(tc.starts[0]), 600_000, 600_000+tc.hole)
-				b := scraped(phase, tc.values[1], int64(tc.starts[1]), 0, 0)
+				a := scraped(0, tc.values[0], tc.starts[0], 600_000, 600_000+tc.hole)
+				b := scraped(phase, tc.values[1], tc.starts[1], 0, 0)
 				got := unpack(t, dedupe(t, split(t, a, 50), split(t, b, 50)))
 				for _, at := range b.T {
 					if near := nearest(got.T, at); 2*near > 3*step {
 						t.Errorf("phase %d: a sample at %d, the nearest of the result is %d ms away", phase, at, near)
 					}
 				}
-				if tc.starts[0] != tc.starts[1] {
+				if tc.tell {
 					continue
 				}
 				plainA, plainB := scraped(0, tc.values[0], 0, 600_000, 600_000+tc.hole), scraped(phase, tc.values[1], 0, 0, 0)
