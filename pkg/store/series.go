@@ -33,8 +33,8 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 		r.finish()
 		return series.ErrSet(err)
 	}
+	context.AfterFunc(r.ctx, r.finish)
 	g.metrics.blocksQueried.Observe(float64(len(streams)))
-	r.stats.blocks.Store(int64(len(streams)))
 	return &answer{Set: merge.Sets(r.walk(streams)), request: r}
 }
 
@@ -81,7 +81,7 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory 
 		share:   memory,
 		workers: semaphore.NewWeighted(int64(g.opts.Cache.Concurrency)),
 	}
-	began := time.Now()
+	r.stats.began = time.Now()
 	ctx, cancel := context.WithCancel(pagecache.WithUsage(ctx, &r.stats.reads))
 	r.ctx = ctx
 	r.finish = sync.OnceFunc(func() {
@@ -89,9 +89,8 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory 
 		memory.leave()
 		g.metrics.inFlight.Dec()
 		g.gate.Release(1)
-		r.report(time.Since(began))
+		r.report()
 	})
-	context.AfterFunc(ctx, r.finish)
 	return r
 }
 
@@ -113,6 +112,7 @@ func (r *request) pick() ([]*blockStream, error) {
 		}
 		for _, p := range plan(st.blocks, want, r.MaxResolution, r.Fallback) {
 			streams = append(streams, r.hold(p, matchers))
+			r.stats.blocks = append(r.stats.blocks, p.block.meta.ULID.String())
 		}
 	}
 	return streams, nil
@@ -131,9 +131,10 @@ func (r *request) hold(p pick, matchers []*labels.Matcher) *blockStream {
 }
 
 // walk starts reading. The request's memory is shared out: a window of chunks that is
-// read and one that is handed out take two thirds, rows and what must be held the rest.
+// read and one that is handed out take half, rows and what must be held a sixth each;
+// what is left is for what surrounds them.
 func (r *request) walk(streams []*blockStream) *walk {
-	const least, most, crowd = 4 << 10, 256 << 10, 64
+	const least, most, crowd = 4 << 10, 256 << 10, 8
 	r.crowded = len(streams) > crowd
 	r.rowBytes = int(min(max(r.share.size()/rowsPart/2/int64(max(len(streams), 1)), least), most))
 	w := &walk{r: r, windows: make(chan []series.Series)}
@@ -143,7 +144,7 @@ func (r *request) walk(streams []*blockStream) *walk {
 
 // The parts of a request's memory: of a window of chunks, of which there are two, of
 // rows, and of what must be held until the request ends.
-const windowPart, rowsPart, heldPart = 3, 6, 6
+const windowPart, rowsPart, heldPart = 4, 6, 6
 
 // window is the bytes of the next window of chunks. The first is small, so that its
 // series are there soon; the others grow as long as there is memory.

@@ -5,12 +5,15 @@ import (
 	"time"
 
 	"github.com/varve-io/varve/pkg/pagecache"
+	"github.com/varve-io/varve/pkg/storeapi"
 )
 
 // stats are what one Series request took.
 type stats struct {
-	blocks, series, numChunks atomic.Int64
-	reads                     pagecache.Usage
+	began             time.Time
+	blocks            []string // their ULIDs, those first picked
+	series, numChunks atomic.Int64
+	reads             pagecache.Usage
 	// selecting is the time of looking up matchers, all blocks added up; rows and
 	// chunks are the times that the answer waited for rows and for chunks.
 	selecting, rows, chunks stage
@@ -23,9 +26,22 @@ func (s *stage) since(began time.Time) { s.nanos.Add(int64(time.Since(began))) }
 
 func (s *stage) took() time.Duration { return time.Duration(s.nanos.Load()) }
 
+// Stats are what the answer took so far.
+func (a *answer) Stats() storeapi.QueryStats {
+	r := a.request
+	s := &r.stats
+	return storeapi.QueryStats{
+		Blocks:  s.blocks,
+		Touched: r.usage.touched.Load(), Series: s.series.Load(), Chunks: s.numChunks.Load(), ChunkBytes: r.usage.bytes.Load(),
+		Requests: s.reads.Requests.Load(), Fetched: s.reads.Fetched.Load(),
+		Waited: s.chunks.took(), Took: time.Since(s.began),
+	}
+}
+
 // report logs and counts what a request took, at its end.
-func (r *request) report(took time.Duration) {
+func (r *request) report() {
 	s, m := &r.stats, r.g.metrics
+	took := time.Since(s.began)
 	m.took.Observe(took.Seconds())
 	m.requestGets.Observe(float64(s.reads.Requests.Load()))
 	m.requestFetched.Observe(float64(s.reads.Fetched.Load()))
@@ -33,7 +49,7 @@ func (r *request) report(took time.Duration) {
 		m.stages.WithLabelValues(name).Add(stage.took().Seconds())
 	}
 	r.g.log.Debug("series answered", "selector", selector(r.Matchers), "took", took,
-		"blocks", s.blocks.Load(), "touched", r.usage.touched.Load(), "series", s.series.Load(), "chunks", s.numChunks.Load(),
+		"blocks", len(s.blocks), "touched", r.usage.touched.Load(), "series", s.series.Load(), "chunks", s.numChunks.Load(),
 		"chunk_bytes", r.usage.bytes.Load(), "needed", s.reads.Needed.Load(), "fetched", s.reads.Fetched.Load(),
 		"from_memory", s.reads.FromMemory.Load(), "from_disk", s.reads.FromDisk.Load(), "requests", s.reads.Requests.Load(),
 		"select", s.selecting.took(), "rows", s.rows.took(), "fill", s.chunks.took())

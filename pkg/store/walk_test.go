@@ -16,6 +16,7 @@ import (
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/series"
+	"github.com/varve-io/varve/pkg/storeapi"
 )
 
 // noise is a block of n series whose samples hardly compress.
@@ -72,6 +73,10 @@ func TestChunksAreReadNoFurtherThanTwoWindowsAhead(t *testing.T) {
 	}
 	if got := m.bytes.Load(); got < all*9/10 || got > all*11/10 {
 		t.Errorf("%d bytes were read of %d", got, all)
+	}
+	stats := set.(storeapi.Counted).Stats()
+	if len(stats.Blocks) != 4 || stats.Touched != 2000 || stats.Series != 500 || stats.ChunkBytes < all*9/10 || stats.Fetched < all*9/10 || stats.Requests < 8 || stats.Chunks < 2000 {
+		t.Errorf("statistics are %+v", stats)
 	}
 }
 

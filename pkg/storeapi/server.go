@@ -100,6 +100,9 @@ func (s *storeServer) Series(in *storepb.SeriesRequest, stream grpc.ServerStream
 			return toStatus(err)
 		}
 	}
+	if err := sendStats(set, in, stream); err != nil {
+		return toStatus(err)
+	}
 	return nil
 }
 
