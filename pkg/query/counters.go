@@ -136,7 +136,7 @@ func (c *tally) addRaw(s segment) error {
 	it := s.samples()
 	for typ := it.Next(); typ != chunkenc.ValNone; typ = it.Next() {
 		p := pointAt(it, typ)
-		if isNaN(p.v) || c.started && p.t <= c.at.t {
+		if isNoSample(p.v) || c.started && p.t <= c.at.t {
 			continue
 		}
 		corrected, err := c.follow(p)
@@ -153,13 +153,9 @@ func (c *tally) addRaw(s segment) error {
 	return it.Err()
 }
 
-// isNaN is true for stale markers, too.
-func isNaN(v value) bool {
-	if v.h != nil {
-		return math.IsNaN(v.h.Sum)
-	}
-	return math.IsNaN(v.f)
-}
+// isNoSample is true for stale markers and floats that are no numbers. A histogram whose
+// sum is none counts on: it has observed a NaN.
+func isNoSample(v value) bool { return isStale(v) || v.h == nil && math.IsNaN(v.f) }
 
 // addChunk goes through a counter aggregate: the first raw sample, the running
 // value at each window's end, and for floats the last time again with the last raw value.
