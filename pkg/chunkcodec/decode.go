@@ -3,7 +3,9 @@ package chunkcodec
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
@@ -16,12 +18,31 @@ import (
 // beyond the end of data, or changes more bits than a float has. dst then holds
 // the samples before the damage.
 func Decode(enc chunkenc.Encoding, data []byte, dst *Samples) error {
+	var d Decoder
+	return d.Decode(enc, data, dst)
+}
+
+// Decoder decodes histograms into memory that it takes for others after
+// Reset. Its zero value is ready; it is not safe for concurrent use.
+type Decoder struct {
+	ints   slab[histogram.Histogram, int64]
+	floats slab[histogram.FloatHistogram, float64]
+}
+
+// Reset ends the use of all histograms that were decoded.
+func (d *Decoder) Reset() {
+	d.ints.reset()
+	d.floats.reset()
+}
+
+// Decode is the function Decode, but for the memory.
+func (d *Decoder) Decode(enc chunkenc.Encoding, data []byte, dst *Samples) error {
 	var err error
 	switch family(enc) {
 	case chunkenc.ValFloat:
-		err = decodeFloats(enc, data, dst)
+		err = decodeFloats(enc, data, math.MaxInt, dst)
 	case chunkenc.ValHistogram, chunkenc.ValFloatHistogram:
-		err = decodeHistograms(enc, data, dst)
+		err = d.decodeHistograms(enc, data, dst)
 	case chunkenc.ValNone:
 		err = check(enc, data)
 	}
@@ -37,12 +58,12 @@ var (
 )
 
 // decodeFloats decodes into the columns of dst, where it first makes room for
-// as many samples as the header announces and the length allows.
-func decodeFloats(enc chunkenc.Encoding, data []byte, dst *Samples) (err error) {
+// as many samples as the header announces and the length allows, up to a limit.
+func decodeFloats(enc chunkenc.Encoding, data []byte, limit int, dst *Samples) (err error) {
 	if err = check(enc, data); err != nil {
 		return err
 	}
-	base, n := dst.Len(), int(binary.BigEndian.Uint16(data))
+	base, n := dst.Len(), min(int(binary.BigEndian.Uint16(data)), limit)
 	dst.T = extend(dst.T, n)
 	dst.V = extend(dst.V, n)
 	if enc == chunkenc.EncXOR {

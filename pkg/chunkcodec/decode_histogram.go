@@ -20,7 +20,7 @@ type histogramReader struct {
 }
 
 // decodeHistograms decodes into the columns of dst.
-func decodeHistograms(enc chunkenc.Encoding, data []byte, dst *Samples) error {
+func (d *Decoder) decodeHistograms(enc chunkenc.Encoding, data []byte, dst *Samples) error {
 	h := histogramReader{edge: newEdge(data)}
 	n, r, err := openHistograms(enc, data, &h.layout, &h.edge)
 	if err != nil || n == 0 {
@@ -30,18 +30,13 @@ func decodeHistograms(enc chunkenc.Encoding, data []byte, dst *Samples) error {
 	base := dst.Len()
 	dst.T, dst.V = extend(dst.T, n), extend(dst.V, n)
 	clear(dst.V[base:])
-	h.from = math.MaxInt
-	if b := data[histogramHeader-1]; b != 0 && resetByte(enc) != histogramHeader-1 {
-		dst.ST = extend(resize(dst.ST, base), n)
-		h.starts = readStarts(b, dst.ST[base:])
-		h.known = b&startKnown != 0
-	}
+	h.begin(enc, data[histogramHeader-1], dst, base)
 	if family(enc) == chunkenc.ValHistogram {
 		dst.H = extend(resize(dst.H, base), n)
-		n, err = h.decodeInts(r, dst.T[base:], dst.H[base:])
+		n, err = h.decodeInts(r, &d.ints, dst.T[base:], dst.H[base:])
 	} else {
 		dst.FH = extend(resize(dst.FH, base), n)
-		n, err = h.decodeFloats(r, dst.T[base:], dst.FH[base:])
+		n, err = h.decodeFloats(r, &d.floats, dst.T[base:], dst.FH[base:])
 	}
 	dst.Truncate(base + n)
 	dst.level()
@@ -96,6 +91,28 @@ func (h *histogramReader) slabs(r bitReader, rest int) int {
 	return min(rest, MaxSamples, 1+h.left(r)/(histogramBits+h.buckets[0]+h.buckets[1]))
 }
 
+// slab is memory for histograms.
+type slab[H any, B int64 | float64] struct {
+	histograms []H
+	buckets    []B
+}
+
+// take returns n histograms, and memory for that many times size buckets.
+func (s *slab[H, B]) take(n, size int) ([]H, []B) {
+	histograms, buckets := len(s.histograms), len(s.buckets)
+	if histograms+n > cap(s.histograms) {
+		s.histograms, histograms = make([]H, 0, max(n, 2*cap(s.histograms))), 0
+	}
+	if buckets+n*size > cap(s.buckets) {
+		s.buckets, buckets = make([]B, 0, max(n*size, 2*cap(s.buckets))), 0
+	}
+	s.histograms, s.buckets = s.histograms[:histograms+n], s.buckets[:buckets+n*size]
+	clear(s.histograms[histograms:])
+	return s.histograms[histograms : histograms+n : histograms+n], s.buckets[buckets:]
+}
+
+func (s *slab[H, B]) reset() { s.histograms, s.buckets = s.histograms[:0], s.buckets[:0] }
+
 // tooFine reports whether the chunk is of a Prometheus that knows finer
 // schemas than we do; they are reduced, as Prometheus does.
 func (h *histogramReader) tooFine() bool {
@@ -137,7 +154,7 @@ func (h *histogramReader) readInts(r bitReader, c *intCounts, i int) bitReader {
 
 // decodeInts decodes histograms with integer counts. It returns how many of
 // the samples are there for sure.
-func (h *histogramReader) decodeInts(r bitReader, ts []int64, out []*histogram.Histogram) (int, error) {
+func (h *histogramReader) decodeInts(r bitReader, mem *slab[histogram.Histogram, int64], ts []int64, out []*histogram.Histogram) (int, error) {
 	var slab []histogram.Histogram
 	var room []int64
 	size := h.buckets[0] + h.buckets[1]
@@ -151,8 +168,7 @@ func (h *histogramReader) decodeInts(r bitReader, ts []int64, out []*histogram.H
 			return i, errCut
 		}
 		if len(slab) == 0 {
-			slab = make([]histogram.Histogram, h.slabs(r, len(ts)-i))
-			room = make([]int64, len(slab)*size)
+			slab, room = mem.take(h.slabs(r, len(ts)-i), size)
 		}
 		to := &slab[0]
 		slab, out[i] = slab[1:], to
@@ -196,7 +212,7 @@ func (h *histogramReader) readFloats(r bitReader, floats []xorFloat, i int) bitR
 }
 
 // decodeFloats is decodeInts for float counts.
-func (h *histogramReader) decodeFloats(r bitReader, ts []int64, out []*histogram.FloatHistogram) (int, error) {
+func (h *histogramReader) decodeFloats(r bitReader, mem *slab[histogram.FloatHistogram, float64], ts []int64, out []*histogram.FloatHistogram) (int, error) {
 	var slab []histogram.FloatHistogram
 	var room []float64
 	size := h.buckets[0] + h.buckets[1]
@@ -209,8 +225,7 @@ func (h *histogramReader) decodeFloats(r bitReader, ts []int64, out []*histogram
 			return i, errCut
 		}
 		if len(slab) == 0 {
-			slab = make([]histogram.FloatHistogram, h.slabs(r, len(ts)-i))
-			room = make([]float64, len(slab)*size)
+			slab, room = mem.take(h.slabs(r, len(ts)-i), size)
 		}
 		to := &slab[0]
 		slab, out[i] = slab[1:], to

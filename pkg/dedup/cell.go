@@ -66,8 +66,23 @@ func tooNear(d, interval int64) bool { return 2*d < interval }
 // quantile returns the value that one of so many parts of deltas do not exceed,
 // rounded down: 2 gives the median. It sorts in place.
 func quantile(deltas []int64, parts int) int64 {
-	slices.Sort(deltas)
+	if len(deltas) <= 2*reach+1 {
+		sortFew(deltas)
+	} else {
+		slices.Sort(deltas)
+	}
 	return deltas[(len(deltas)-1)/parts]
+}
+
+// sortFew sorts by insertion, which is the fastest for so few that are mostly equal. Guarded by BenchmarkDedup.
+func sortFew(v []int64) {
+	for i := 1; i < len(v); i++ {
+		x, j := v[i], i
+		for ; j > 0 && v[j-1] > x; j-- {
+			v[j] = v[j-1]
+		}
+		v[j] = x
+	}
 }
 
 // deltas are the distances between neighbours.

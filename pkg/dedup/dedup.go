@@ -125,11 +125,7 @@ func (d *deduplicator) raw(reps []*replica, of [][]series.Chunk, k kind, o Optio
 	if err != nil {
 		return nil, err
 	}
-	d.write.open.Reset()
-	d.write = writer{
-		reps: reps, resolution: k.resolution, open: d.write.open, encoded: d.write.encoded,
-		out: make([]series.Chunk, 0, len(of[0])+len(of[0])/8),
-	}
+	d.write.begin(reps, k.resolution, len(of[0])+len(of[0])/8)
 	err = d.write.write(runs)
 	return d.write.out, err
 }

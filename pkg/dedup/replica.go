@@ -9,7 +9,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -25,10 +24,14 @@ type replica struct {
 	s       chunkcodec.Samples // in place of a histogram there is its sum, by which stale markers are known
 	within  []int              // units whose samples s holds, in that order
 	decoded int                // how many chunks were decoded
-	xor     chunkenc.XORChunk
-	it      chunkenc.Iterator
-	fh      *histogram.FloatHistogram // lent to it
-	medians medians                   // of the track that was loaded last
+	few     chunkcodec.Samples // the first ones of a chunk
+	medians medians            // of the track that was loaded last
+	times   []int64            // of that track, where stale markers are left out
+
+	// The unit of histograms that was decoded last, with all that these hold.
+	whole     chunkcodec.Samples
+	wholeUnit int // unread where there is none
+	memory    chunkcodec.Decoder
 }
 
 // unit is a chunk, or several that overlap: what is decoded in one go.
@@ -77,6 +80,7 @@ func (r *replica) resetWhole(chunks []series.Chunk) error {
 func (r *replica) clear(chunks []series.Chunk) {
 	r.s.Reset()
 	r.chunks, r.units, r.within, r.decoded = sorted(chunks), r.units[:0], r.within[:0], 0
+	r.forget()
 }
 
 func (r *replica) add(u unit) error {
@@ -141,10 +145,7 @@ func (r *replica) read(i int) error {
 
 func (r *replica) decode(u *unit) error {
 	if u.hi == u.lo+1 {
-		if c := r.chunks[u.lo]; isFloat(c) {
-			return decodeInto(&r.s, c)
-		}
-		return r.scan(r.chunks[u.lo])
+		return sums(&r.s, r.chunks[u.lo], math.MaxInt)
 	}
 	var one chunkcodec.Samples
 	u.joined = &chunkcodec.Samples{}
@@ -176,44 +177,54 @@ func sum(s *chunkcodec.Samples, i int) float64 {
 	return s.V[i]
 }
 
-// scan appends the times and sums of a chunk of histograms, without the memory that these take.
-func (r *replica) scan(c series.Chunk) error {
-	chunk, err := c.Open()
-	if err != nil {
+// sums appends the first samples of a chunk, up to n; histograms as their sums.
+func sums(dst *chunkcodec.Samples, c series.Chunk, n int) error {
+	if err := chunkcodec.Sums(c.Encoding, c.Data, n, dst); err != nil {
 		return fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
-	}
-	if r.fh == nil {
-		r.fh = &histogram.FloatHistogram{}
-	}
-	r.it = chunk.Iterator(r.it)
-	for r.it.Next() != chunkenc.ValNone {
-		_, r.fh = r.it.AtFloatHistogram(r.fh)
-		r.s.AppendFloat(r.it.AtST(), r.it.AtT(), r.fh.Sum)
-	}
-	if err := r.it.Err(); err != nil {
-		return fmt.Errorf("chunk from %d to %d: %w: %w", c.MinTime, c.MaxTime, chunkcodec.ErrInvalid, err)
 	}
 	return nil
 }
 
-// copyTo appends samples of a unit that was read: histograms, too.
-func (r *replica) copyTo(dst *chunkcodec.Samples, u *unit, from, to int) error {
+// copyTo appends samples of unit i, which was read: histograms, too, that stay valid until forget is called.
+func (r *replica) copyTo(dst *chunkcodec.Samples, i, from, to int) error {
+	u := &r.units[i]
 	switch {
 	case u.joined != nil:
 		dst.Append(u.joined, from, to)
 	case isFloat(r.chunks[u.lo]):
 		dst.Append(&r.s, u.at+from, u.at+to)
 	default:
-		var whole chunkcodec.Samples
-		if err := decodeInto(&whole, r.chunks[u.lo]); err != nil {
+		if err := r.readWhole(i); err != nil {
 			return err
 		}
-		if whole.Len() != u.n {
-			return errMisplaced
-		}
-		dst.Append(&whole, from, to)
+		dst.Append(&r.whole, from, to)
 	}
 	return nil
+}
+
+// readWhole decodes the histograms of unit i.
+func (r *replica) readWhole(i int) error {
+	if r.wholeUnit == i {
+		return nil
+	}
+	r.wholeUnit = unread
+	r.whole.Reset()
+	u := &r.units[i]
+	c := r.chunks[u.lo]
+	if err := r.memory.Decode(c.Encoding, c.Data, &r.whole); err != nil {
+		return fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
+	}
+	if r.whole.Len() != u.n {
+		return errMisplaced
+	}
+	r.wholeUnit = i
+	return nil
+}
+
+// forget ends the use of histograms that were copied.
+func (r *replica) forget() {
+	r.wholeUnit = unread
+	r.memory.Reset()
 }
 
 func decodeInto(dst *chunkcodec.Samples, c series.Chunk) error {
@@ -225,23 +236,11 @@ func decodeInto(dst *chunkcodec.Samples, c series.Chunk) error {
 
 // peek appends the first times of a chunk, until there are so many.
 func (r *replica) peek(times []int64, enough int, c series.Chunk) ([]int64, error) {
-	if c.Encoding == chunkenc.EncXOR { // whose header was read before
-		r.xor.Reset(c.Data)
-		r.it = r.xor.Iterator(r.it)
-	} else {
-		chunk, err := c.Open()
-		if err != nil {
-			return nil, fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
-		}
-		r.it = chunk.Iterator(r.it)
+	r.few.Reset()
+	if err := sums(&r.few, c, enough-len(times)); err != nil {
+		return nil, err
 	}
-	for len(times) < enough && r.it.Next() != chunkenc.ValNone {
-		times = append(times, r.it.AtT())
-	}
-	if err := r.it.Err(); err != nil {
-		return nil, fmt.Errorf("chunk from %d to %d: %w: %w", c.MinTime, c.MaxTime, chunkcodec.ErrInvalid, err)
-	}
-	return times, nil
+	return append(times, r.few.T...), nil
 }
 
 // join adds the samples of another chunk of the same replica. Of samples with

@@ -218,7 +218,7 @@ func (k *track) scrapes() {
 		k.times = s.T[at : at+n : at+n]
 		return
 	}
-	k.times = make([]int64, 0, n)
+	k.times = slices.Grow(k.r.times[:0], n)
 	for u := k.lo; u < k.hi; u++ {
 		at, span := k.r.units[u].at, k.span(u)
 		for i := at + span.from; i < at+span.to; i++ {
@@ -227,6 +227,7 @@ func (k *track) scrapes() {
 			}
 		}
 	}
+	k.r.times = k.times
 }
 
 // measured reports whether there are enough samples to show a scrape interval.

@@ -13,6 +13,14 @@ type writer struct {
 	out        []series.Chunk
 	open       chunkcodec.Samples // chosen samples that are not encoded yet
 	encoded    []chunkcodec.Chunk
+	encoder    chunkcodec.Encoder
+}
+
+// begin prepares for a result of about so many chunks.
+func (w *writer) begin(reps []*replica, resolution int64, chunks int) {
+	w.reps, w.resolution = reps, resolution
+	w.out = make([]series.Chunk, 0, chunks)
+	w.open.Reset()
 }
 
 func (w *writer) write(runs []run) error {
@@ -51,7 +59,7 @@ func (w *writer) add(r run) error {
 			}
 		}
 		to := min(r.to, position(rep, u, saturate(cellStart(t), Cell)))
-		if err := rep.copyTo(&w.open, u, from, to); err != nil {
+		if err := rep.copyTo(&w.open, r.unit, from, to); err != nil {
 			return err
 		}
 		from = to
@@ -64,10 +72,14 @@ func (w *writer) flush() error {
 		return nil
 	}
 	var err error
-	w.encoded, err = chunkcodec.Append(w.encoded[:0], &w.open)
+	clear(w.encoded) // the result has their data
+	w.encoded, err = w.encoder.Append(w.encoded[:0], &w.open)
 	for _, c := range w.encoded {
 		w.out = append(w.out, series.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Resolution: w.resolution, Encoding: c.Encoding, Data: c.Data})
 	}
 	w.open.Reset()
+	for _, r := range w.reps {
+		r.forget()
+	}
 	return err
 }

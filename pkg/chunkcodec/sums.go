@@ -1,0 +1,137 @@
+package chunkcodec
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+)
+
+// Sums is Decode for those who want to know no more of histograms than when they were
+// scraped and which are stale markers: in place of a histogram stands its sum, as a
+// float. It ends after n samples, and needs no memory but that of dst.
+func Sums(enc chunkenc.Encoding, data []byte, n int, dst *Samples) (err error) {
+	switch family(enc) {
+	case chunkenc.ValFloat:
+		err = decodeFloats(enc, data, n, dst)
+	case chunkenc.ValHistogram, chunkenc.ValFloatHistogram:
+		err = decodeSums(enc, data, n, dst)
+	case chunkenc.ValNone:
+		err = check(enc, data)
+	}
+	if err != nil {
+		return fmt.Errorf("decode sums of %s chunk of %d bytes: %w", enc, len(data), err)
+	}
+	return nil
+}
+
+func decodeSums(enc chunkenc.Encoding, data []byte, limit int, dst *Samples) error {
+	var spans [16]histogram.Span // enough for most
+	h := histogramReader{edge: newEdge(data), layout: layout{spans: spans[:0]}}
+	n, r, err := openHistograms(enc, data, &h.layout, &h.edge)
+	if n = min(n, limit); err != nil || n == 0 {
+		return err
+	}
+	base := dst.Len()
+	dst.T, dst.V = extend(dst.T, n), extend(dst.V, n)
+	h.begin(enc, data[histogramHeader-1], dst, base)
+	if family(enc) == chunkenc.ValHistogram {
+		n, err = h.sumInts(r, dst.T[base:], dst.V[base:])
+	} else {
+		n, err = h.sumFloats(r, dst.T[base:], dst.V[base:])
+	}
+	dst.Truncate(base + n)
+	dst.level()
+	return err
+}
+
+// begin makes the starts ready, of which b is the byte in the header, for the samples of dst from base on.
+func (h *histogramReader) begin(enc chunkenc.Encoding, b byte, dst *Samples, base int) {
+	h.from = math.MaxInt
+	if b != 0 && resetByte(enc) != histogramHeader-1 {
+		dst.ST = extend(resize(dst.ST, base), dst.Len()-base)
+		h.starts = readStarts(b, dst.ST[base:])
+		h.known = b&startKnown != 0
+	}
+}
+
+// sumInts reads sums and passes over counts. It returns how many are there for sure.
+func (h *histogramReader) sumInts(r bitReader, ts []int64, vs []float64) (int, error) {
+	var sum [1]xorFloat
+	sum[0].in = wholeFloat()
+	size := h.buckets[0] + h.buckets[1]
+	for i := range ts {
+		r = h.skip(h.readTime(r, ts, i), 2) // count and zero count
+		if i == 0 {
+			r, sum[0].bits = h.bits(r, 64)
+		} else {
+			r = h.changes(r, sum[:])
+		}
+		if i == 0 || sum[0].bits != value.StaleNaN {
+			r = h.skip(r, size)
+		}
+		if r = h.readStart(r, ts, i); !h.whole(r) {
+			return i, errCut
+		}
+		vs[i] = sum[0].float()
+	}
+	return len(ts), nil
+}
+
+// sumFloats is sumInts for float counts, which tell their length only by those before them.
+func (h *histogramReader) sumFloats(r bitReader, ts []int64, vs []float64) (int, error) {
+	floats := make([]xorFloat, 3+h.buckets[0]+h.buckets[1])
+	for i := range ts {
+		r = h.readTime(r, ts, i)
+		r = h.readFloats(r, floats, i)
+		if r = h.readStart(r, ts, i); !h.whole(r) {
+			return i, errCut
+		}
+		vs[i] = floats[2].float()
+	}
+	return len(ts), nil
+}
+
+// skip passes over n fields of varbit encoding. Guarded by BenchmarkDedup.
+func (e *edge) skip(r bitReader, n int) bitReader {
+	for n > 0 {
+		var ok bool
+		if r, ok = e.pass(r); !ok {
+			return e.spoil()
+		}
+		fields, size := pack(r.peek(), n)
+		if fields == 0 { // longer than a peek
+			r, _, _ = r.varbit()
+			n--
+			continue
+		}
+		n -= fields
+		r.pos += size
+	}
+	return r
+}
+
+// pack counts the fields of varbit encoding, up to n, that stand in a peek as a whole, and their
+// bits. Where counts change at random nothing but the end can be guessed by a processor, so zeros and
+// the field behind them are one step without a branch.
+func pack(word uint64, n int) (fields int, size uint) {
+	const lengths = 0x40_20_18_11_0d_09_05_01 // of fields that begin with no one to seven of them, a byte each
+	for {
+		zeros := uint(bits.LeadingZeros64(word))
+		if left := min(uint(n-fields), peekBits-size); zeros >= left {
+			return fields + int(left), size + left
+		}
+		word <<= zeros
+		ones := uint(bits.LeadingZeros64(^word | 1<<56))
+		length := uint(lengths >> (8 * ones) & 0xff)
+		if size+zeros+length > peekBits {
+			return fields + int(zeros), size + zeros
+		}
+		word <<= length
+		size += zeros + length
+		fields += int(zeros) + 1
+	}
+}
