@@ -45,6 +45,10 @@ func (d *downsampler) takeFloats(ts []int64, vs []float64) error {
 			}
 			b.open(t)
 		}
+		if n := b.climb(ts[i:], vs[i:]); n > 0 {
+			i += n
+			continue
+		}
 		next := i + 1
 		for ; next < len(ts) && t < ts[next] && ts[next] <= b.end; next++ {
 			t = ts[next]
@@ -55,6 +59,37 @@ func (d *downsampler) takeFloats(ts []int64, vs []float64) error {
 		i = next
 	}
 	return nil
+}
+
+// climb takes samples of the current window up to the first one that falls or is no number, and
+// returns how many it took. Most counters never fall: it takes all of theirs.
+func (b *floatBatch) climb(ts []int64, vs []float64) int {
+	t, end, last, sum := b.seenT, b.end, b.lastV, b.cur.sum
+	vs = vs[:len(ts)]
+	n := 0
+	for ; n < len(ts); n++ {
+		if ts[n] <= t || ts[n] > end || vs[n] < last || math.IsNaN(vs[n]) {
+			break
+		}
+		t, last = ts[n], vs[n]
+		sum += last
+	}
+	if n == 0 {
+		return 0
+	}
+	if len(b.rows.t) == 0 {
+		b.rows.first(ts[0], vs[0])
+	}
+	lowest, highest := vs[0], last
+	if lowest == 0 || highest == 0 { // zeros may differ in their signs
+		for _, v := range vs[:n] {
+			lowest, highest = min(lowest, v), max(highest, v)
+		}
+	}
+	w := &b.cur
+	*w = floatWindow{w.count + float64(n), sum, min(w.min, lowest), max(w.max, highest), b.base + last}
+	b.seenT, b.seen, b.lastT, b.lastV = t, b.seen+n, t, last
+	return n
 }
 
 // flushFloats emits the batch as a chunk, unless it is empty.
@@ -174,23 +209,9 @@ func (b *floatBatch) add(ts []int64, vs []float64) {
 }
 
 // with returns the window with more samples, all of them numbers, and the base
-// of the counter behind them.
+// of the counter behind them. No branch depends on the values, because the way of
+// a gauge cannot be guessed.
 func (w floatWindow) with(vs []float64, base, last float64) (floatWindow, float64) {
-	sum, before := w.sum, last
-	for _, v := range vs {
-		if v < last {
-			return w.withFalls(vs, base, before)
-		}
-		sum += v
-		last = v
-	}
-	// They never fall, so the ends are the extremes.
-	return floatWindow{w.count + float64(len(vs)), sum, min(w.min, vs[0]), max(w.max, last), base + last}, base
-}
-
-// withFalls is with for values that go up and down. No branch depends on them,
-// because the way of a gauge cannot be guessed.
-func (w floatWindow) withFalls(vs []float64, base, last float64) (floatWindow, float64) {
 	sum, lowest, highest := w.sum, w.min, w.max
 	for _, v := range vs {
 		sum += v

@@ -145,6 +145,24 @@ func TestStaleMarkersAndResetsAtChunkBorders(t *testing.T) {
 	}
 }
 
+// Zeros of either sign are equal, but their bytes are not.
+func TestCutsLeaveNoTraceInZeros(t *testing.T) {
+	minus := math.Copysign(0, -1)
+	for _, vs := range [][]float64{{0, minus}, {minus, 0}, {minus, minus}, {-1, 0, minus}, {minus, 0, 1}, {1, minus, 0}} {
+		var samples []point
+		for i, v := range vs {
+			samples = append(samples, point{start + int64(i)*15_000, v})
+		}
+		want := chunksOf(t, rawChunks(t, samples), block.FiveMin)
+		for cut := 1; cut < len(vs); cut++ {
+			in := append(rawChunks(t, samples[:cut]), rawChunks(t, samples[cut:])...)
+			if got := chunksOf(t, in, block.FiveMin); !reflect.DeepEqual(got, want) {
+				t.Errorf("%v, cut after %d samples: got %x, want %x", vs, cut, got[0].Data, want[0].Data)
+			}
+		}
+	}
+}
+
 func TestTheLastWindowEndsWithTheLastSample(t *testing.T) {
 	stale := math.Float64frombits(value.StaleNaN)
 	in := rawChunks(t, []point{{start, 1}, {start + 15_000, 2}, {start + 300_000, stale}, {start + 900_000, math.NaN()}})
