@@ -40,7 +40,7 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	// What requests read becomes garbage window by window: large, but few objects, which
 	// are cheaper to find often than to let double the heap.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(33)
+		debug.SetGCPercent(25)
 	}
 
 	// Logger, metrics registry, readiness probe, bound listeners.

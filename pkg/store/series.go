@@ -33,7 +33,6 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 		r.finish()
 		return series.ErrSet(err)
 	}
-	context.AfterFunc(r.ctx, r.finish)
 	g.metrics.blocksQueried.Observe(float64(len(streams)))
 	return &answer{Set: merge.Sets(r.walk(streams)), request: r}
 }
@@ -137,6 +136,7 @@ func (r *request) walk(streams []*blockStream) *walk {
 	const least, most, crowd = 4 << 10, 256 << 10, 8
 	r.crowded = len(streams) > crowd
 	r.rowBytes = int(min(max(r.share.size()/rowsPart/2/int64(max(len(streams), 1)), least), most))
+	context.AfterFunc(r.ctx, r.finish)
 	w := &walk{r: r, windows: make(chan []series.Series)}
 	go w.run(r.ctx, streams)
 	return w

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
 	"testing"
 
@@ -15,7 +16,7 @@ func TestBlocksAreServedAsJSON(t *testing.T) {
 	read := func() (a blocksAnswer) {
 		t.Helper()
 		rec := httptest.NewRecorder()
-		g.ServeBlocks(rec, httptest.NewRequest("GET", "/api/v1/blocks", nil))
+		g.ServeBlocks(rec, httptest.NewRequest(http.MethodGet, "/api/v1/blocks", nil))
 		if err := json.Unmarshal(rec.Body.Bytes(), &a); err != nil || rec.Header().Get("Content-Type") != "application/json" {
 			t.Fatalf("%s: %v", rec.Body, err)
 		}

@@ -1,6 +1,7 @@
 package storeapi
 
 import (
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
@@ -40,7 +41,7 @@ func sendStats(set any, in *storepb.SeriesRequest, stream grpc.ServerStreamingSe
 	}
 	content, err := anypb.New(counted.Stats().toWire())
 	if err != nil {
-		return err
+		return fmt.Errorf("encode statistics: %w", err)
 	}
 	return stream.Send(&storepb.SeriesResponse{Result: &storepb.SeriesResponse_Hints{Hints: content}})
 }
