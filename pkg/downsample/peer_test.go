@@ -190,7 +190,7 @@ func (s *blockSet) rewind() {
 }
 
 // must runs once a chunk, where Helper would take more time than reading it.
-func (s *blockSet) must(err error) { //nolint:thelper // see above
+func (s *blockSet) must(err error) {
 	if err != nil {
 		s.Fatal(err)
 	}
