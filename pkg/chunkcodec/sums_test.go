@@ -97,7 +97,7 @@ func TestSumsPassOverLongFields(t *testing.T) {
 		next := *h
 		next.PositiveBuckets = slices.Clone(h.PositiveBuckets)
 		for j := range next.PositiveBuckets {
-			next.PositiveBuckets[j] = r.Int64() >> (r.IntN(64))
+			next.PositiveBuckets[j] = r.Int64() >> r.IntN(64)
 		}
 		next.CounterResetHint = histogram.GaugeType
 		s.AppendHistogram(0, i*1000, &next)
