@@ -130,8 +130,8 @@ func (r *request) hold(p pick, matchers []*labels.Matcher) *blockStream {
 }
 
 // walk starts reading. The request's memory is shared out: a window of chunks that is
-// read and one that is handed out take half, rows and what must be held a sixth each;
-// what is left is for what surrounds them.
+// read and one that is handed out take half of what is not held until the end, which is
+// half of all at most; rows take a sixth, and what surrounds them the rest.
 func (r *request) walk(streams []*blockStream) *walk {
 	const least, most, crowd = 4 << 10, 256 << 10, 8
 	r.crowded = len(streams) > crowd
@@ -144,7 +144,7 @@ func (r *request) walk(streams []*blockStream) *walk {
 
 // The parts of a request's memory: of a window of chunks, of which there are two, of
 // rows, and of what must be held until the request ends.
-const windowPart, rowsPart, heldPart = 4, 6, 6
+const windowPart, rowsPart, heldPart = 4, 6, 2
 
 // window is the bytes of the next window of chunks. The first is small, so that its
 // series are there soon; the others grow as long as there is memory.
@@ -152,7 +152,7 @@ func (r *request) window() int64 {
 	if r.windows++; r.windows > 1 {
 		r.share.grow(4 * r.share.size())
 	}
-	return r.share.size() / windowPart
+	return (r.share.size() - r.usage.held.Load()) / windowPart
 }
 
 // replace plans the range of a block that vanished once more, over the blocks of

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 
 	"github.com/varve-io/varve/pkg/blockindex"
 	"github.com/varve-io/varve/pkg/series"
@@ -112,7 +113,7 @@ func (s *blockStream) selectSeries(ctx context.Context) (*blockindex.Index, bloc
 	}
 	n := len(selected.Refs)
 	s.r.sample(index, selected)
-	return index, selected, errors.Join(s.r.usage.touch(n), s.r.usage.hold(8*n))
+	return index, selected, errors.Join(s.r.usage.touch(n), s.r.usage.hold(refBytes*n))
 }
 
 // send hands out a batch. While it waits for its reader a stream is no worker.
@@ -144,6 +145,9 @@ func (r *row) memory() int {
 	return perRow + int(r.labels.ByteSize()) + len(r.replica) + perChunk*len(r.chunks)
 }
 
+// refBytes is what a reference takes until its series is read.
+const refBytes = 4
+
 // rows reads series entries in the order of the index. Where there are many blocks
 // it takes few of them at a time, because what a reader holds counts once for each.
 func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selected blockindex.Selection) iter.Seq2[row, error] {
@@ -152,9 +156,18 @@ func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selecte
 	if s.r.crowded {
 		atOnce = few
 	}
+	refs := make([]uint32, len(selected.Refs)) // they have 32 bits in every index
+	for i, ref := range selected.Refs {
+		refs[i] = uint32(ref)
+	}
+	part := selected
+	part.Refs = nil
 	return func(yield func(row, error) bool) {
-		part := selected
-		for part.Refs = range slices.Chunk(selected.Refs, atOnce) {
+		for some := range slices.Chunk(refs, atOnce) {
+			part.Refs = part.Refs[:0]
+			for _, ref := range some {
+				part.Refs = append(part.Refs, storage.SeriesRef(ref))
+			}
 			for r, err := range s.entries(ctx, index.Series(part)) {
 				if !yield(r, err) || err != nil {
 					return
