@@ -1,9 +1,6 @@
 package dedup
 
-import (
-	"math"
-	"slices"
-)
+import "slices"
 
 // edgeDeltas is how many distances to either side of an edge are looked at.
 const edgeDeltas = reach + 1
@@ -21,8 +18,8 @@ type line struct {
 
 // add appends the choice of the next cell, rows. Where the replica changed exactly
 // at the edge, its first sample may be older than the last one before the
-// edge by clock skew; so a sample that breaks the rhythm which holds on both
-// sides is left out. This looks at the result alone, so that it comes out the
+// edge by clock skew; so a sample that breaks the rhythm which holds around it
+// is left out. This looks at the result alone, so that it comes out the
 // same when blocks that were deduplicated one by one are read together.
 func (l *line) add(start int64, rows []run) error {
 	if l.touches(start, rows) {
@@ -129,20 +126,19 @@ func (l *line) without(rows []run, t int64) []run {
 }
 
 // breaksRhythm reports whether head[0], the first time after the edge, is
-// nearer to the last before than half the distance at which samples come on
-// either side, or no hole away and known to be older. That is the
-// lower quartile, so missed scrapes do not hide the rhythm and bursts do not pretend one.
+// nearer to the last before than half the distance at which samples come around
+// it, or no hole away and known to be older. That is the lower quartile of both
+// sides together, so missed scrapes do not hide the rhythm and a burst, or a change of replica, does not pretend one.
 func (l *line) breaksRhythm(edge int64, tail, head []int64) bool {
 	if len(tail) == 0 || len(head) == 0 || head[0]-edge >= edgeReach {
 		return false
 	}
-	rhythm := int64(math.MaxInt64)
-	for _, side := range [2][]int64{tail, head} {
-		var buf [edgeDeltas]int64
-		if d := appendDeltas(buf[:0], side); len(d) >= minDeltas {
-			rhythm = min(rhythm, quantile(d, 4))
-		}
+	var buf [2 * edgeDeltas]int64
+	distances := appendDeltas(appendDeltas(buf[:0], tail), head)
+	if len(distances) < minDeltas {
+		return false
 	}
+	rhythm := quantile(distances, 4)
 	if rhythm > 2*edgeReach {
 		return false
 	}
