@@ -81,15 +81,6 @@ func (x *Index) Series(s Selection) *SeriesReader {
 	return r
 }
 
-// Rest releases the memory that the reader holds; Next takes it again.
-func (r *SeriesReader) Rest() {
-	r.read -= len(r.ready)
-	r.ready, r.symbols = nil, nil
-	for _, v := range r.verdicts {
-		clear(v)
-	}
-}
-
 // Next reads the next series that has a chunk with samples in [mint, maxt] into e,
 // whose Chunks it reuses. It returns false at the end and after an error.
 func (r *SeriesReader) Next(ctx context.Context, mint, maxt int64, e *Entry) bool {
