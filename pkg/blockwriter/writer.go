@@ -1,22 +1,21 @@
 // Package blockwriter writes a block's index and chunk segments in the format
-// of Prometheus' TSDB.
+// of Prometheus' TSDB, as streams.
 //
 // It stands on floor 4. Series come in label order, each with all its chunks;
 // the bytes of a chunk are written as they are, whatever their encoding. The
-// same series give the same bytes. For now the files are written to a local
-// directory by Prometheus' own index and segment writers.
+// same series give the same bytes. Files are written from front to end and
+// nothing is read back, so they may be objects of a bucket as well as local
+// files; memory is bounded by the symbols and by what Options allow.
+//
+// The index is, byte for byte, that of Prometheus' own writer. A chunk's reference
+// may be lower than that of the chunk before: readers do not mind (docs/design/0016).
 package blockwriter
 
 import (
-	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
@@ -24,6 +23,37 @@ import (
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/series"
 )
+
+// ErrTooLarge says that a block would exceed what the format can express; write
+// its series into several blocks.
+var ErrTooLarge = errors.New("too large for one block")
+
+// Options are the settings of a writer; none changes the bytes of an index.
+type Options struct {
+	// SegmentSize is how many bytes of chunks go into one file; a chunk that is larger gets one of its own.
+	SegmentSize int64
+	// Memory is how many bytes the postings may take while they are gathered and
+	// while they are written. Symbols (their bytes and 20 each) and labels (20 bytes each) come on top.
+	Memory int64
+	// TempDir is for postings beyond Memory, about 15 bytes a series; empty means the system's.
+	TempDir string
+}
+
+// Defaults returns segments of the size that Prometheus writes and a moderate need of memory.
+func Defaults() Options {
+	return Options{SegmentSize: chunks.DefaultChunkSegmentSize, Memory: 64 << 20}
+}
+
+// Validate says what is wrong with the options.
+func (o Options) Validate() error {
+	if o.SegmentSize < 1 || o.SegmentSize > math.MaxUint32 {
+		return fmt.Errorf("segment size %d: it has to be positive and to fit 32 bits", o.SegmentSize)
+	}
+	if o.Memory < 0 || o.Memory > 8<<30 {
+		return fmt.Errorf("memory %d: it has to be between 0 and 8 GiB", o.Memory)
+	}
+	return nil
+}
 
 // Result describes a block that was written completely.
 type Result struct {
@@ -33,56 +63,64 @@ type Result struct {
 	MinTime, MaxTime int64
 }
 
-// Writer writes one block into a directory. It is used by one goroutine.
+// Writer writes one block. It is used by one goroutine.
 type Writer struct {
-	index  *index.Writer
-	chunks *chunks.Writer
-	result Result
-	ref    storage.SeriesRef
-	metas  []chunks.Meta
+	index    *indexWriter
+	segments segments
+	result   Result
+	metas    []chunkMeta
+	err      error // the first one; nothing can be added after it
 }
 
-// Create starts a block in dir, which must exist. Symbols are the strings of all
-// label names and values to come, each iterator sorted; strings that no series
-// uses are allowed. The caller calls Close, or Abort when it gives up.
-func Create(ctx context.Context, dir string, symbols ...index.StringIter) (*Writer, error) {
-	iw, err := index.NewWriter(ctx, filepath.Join(dir, "index"))
-	if err != nil {
-		return nil, fmt.Errorf("create index in %s: %w", dir, err)
+// New starts a block. Symbols are the strings of all label names and values to
+// come; strings that no series uses are allowed. The caller calls Close, or Abort
+// when it gives up.
+func New(files Files, o Options, symbols ...index.StringIter) (*Writer, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
 	}
-	if err := addSymbols(iw, symbols); err != nil {
-		return nil, errors.Join(fmt.Errorf("write symbols of %s: %w", dir, err), iw.Close())
-	}
-	cw, err := chunks.NewWriter(filepath.Join(dir, "chunks"))
+	syms, err := collect(symbols)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("create chunks in %s: %w", dir, err), iw.Close())
+		return nil, err
+	}
+	f, err := files.Create(block.IndexFile)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", block.IndexFile, err)
 	}
 	return &Writer{
-		index:  iw,
-		chunks: cw,
-		result: Result{MinTime: math.MaxInt64, MaxTime: math.MinInt64},
+		index:    newIndexWriter(f, syms, o),
+		segments: segments{files: files, limit: o.SegmentSize},
+		result:   Result{MinTime: math.MaxInt64, MaxTime: math.MinInt64},
 	}, nil
 }
 
 // AddSeries writes the series, whose labels must be greater than those of the
-// one before and whose chunks must be sorted and free of overlaps.
+// one before and whose chunks must be sorted and free of overlaps. After an
+// error the block can only be aborted.
 func (w *Writer) AddSeries(s *series.Series) error {
+	if w.err == nil {
+		w.err = w.add(s)
+	}
+	return w.err
+}
+
+func (w *Writer) add(s *series.Series) error {
 	w.metas = w.metas[:0]
 	for _, c := range s.Chunks {
-		chk, err := c.Open()
+		samples, err := c.NumSamples()
 		if err != nil {
-			return fmt.Errorf("open chunk at %d of %s: %w", c.MinTime, s.Labels, err)
+			return fmt.Errorf("chunk at %d of %s: %w", c.MinTime, s.Labels, err)
 		}
-		w.metas = append(w.metas, chunks.Meta{Chunk: chk, MinTime: c.MinTime, MaxTime: c.MaxTime})
-		w.count(c, chk.NumSamples())
+		ref, err := w.segments.add(c)
+		if err != nil {
+			return fmt.Errorf("write chunk at %d of %s: %w", c.MinTime, s.Labels, err)
+		}
+		w.metas = append(w.metas, chunkMeta{c.MinTime, c.MaxTime, ref})
+		w.count(c, samples)
 	}
-	if err := w.chunks.WriteChunks(w.metas...); err != nil {
-		return fmt.Errorf("write chunks of %s: %w", s.Labels, err)
-	}
-	if err := w.index.AddSeries(w.ref, s.Labels, w.metas...); err != nil {
+	if err := w.index.add(s.Labels, w.metas); err != nil {
 		return fmt.Errorf("index series %s: %w", s.Labels, err)
 	}
-	w.ref++
 	w.result.Stats.NumSeries++
 	return nil
 }
@@ -102,61 +140,25 @@ func (w *Writer) count(c series.Chunk, samples int) {
 	r.IndexStats.ChunkMaxSize = max(r.IndexStats.ChunkMaxSize, recordSize(len(c.Data)))
 }
 
-// recordSize is the size of a chunk in a segment: length, encoding, payload, checksum.
-func recordSize(payload int) int64 {
-	var buf [binary.MaxVarintLen64]byte
-	return int64(binary.PutUvarint(buf[:], uint64(payload)) + 1 + payload + 4)
-}
-
-// Close completes both files. A writer without series leaves an empty block.
+// Close completes all files. A writer without series leaves an empty block.
 func (w *Writer) Close() (Result, error) {
-	if err := errors.Join(w.chunks.Close(), w.index.Close()); err != nil {
-		return Result{}, fmt.Errorf("complete block: %w", err)
+	if w.err != nil {
+		w.Abort()
+		return Result{}, w.err
 	}
+	if err := w.segments.close(); err != nil {
+		w.index.abort()
+		return Result{}, err
+	}
+	if err := w.index.close(); err != nil {
+		return Result{}, err
+	}
+	w.result.IndexStats.SeriesMaxSize = w.index.largest
 	return w.result, nil
 }
 
-// Abort closes the files and removes what was written from dir.
-func (w *Writer) Abort(dir string) error {
-	// Closing an index writer that has no series reports its unfinished state; the files go anyway.
-	_, _ = w.Close()
-	return errors.Join(os.RemoveAll(filepath.Join(dir, "index")), os.RemoveAll(filepath.Join(dir, "chunks")))
-}
-
-// addSymbols writes the sorted union of the iterators.
-func addSymbols(iw *index.Writer, iters []index.StringIter) error {
-	heads := make([]string, 0, len(iters))
-	live := make([]index.StringIter, 0, len(iters))
-	for _, it := range iters {
-		if it.Next() {
-			heads, live = append(heads, it.At()), append(live, it)
-		} else if err := it.Err(); err != nil {
-			return err
-		}
-	}
-	for len(live) > 0 {
-		least := heads[0]
-		for _, h := range heads[1:] {
-			least = min(least, h)
-		}
-		if err := iw.AddSymbol(least); err != nil {
-			return fmt.Errorf("symbol %q: %w", least, err)
-		}
-		for i := 0; i < len(live); {
-			if heads[i] != least {
-				i++
-				continue
-			}
-			if live[i].Next() {
-				heads[i] = live[i].At()
-				i++
-				continue
-			}
-			if err := live[i].Err(); err != nil {
-				return err
-			}
-			heads, live = append(heads[:i], heads[i+1:]...), append(live[:i], live[i+1:]...)
-		}
-	}
-	return nil
+// Abort gives up the files that are not complete; the others are the caller's.
+func (w *Writer) Abort() {
+	w.segments.abort()
+	w.index.abort()
 }

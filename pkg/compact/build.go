@@ -191,12 +191,13 @@ func (e *Executor) write(ctx context.Context, dir, out string, o output) (err er
 	for i, s := range sources {
 		symbols[i] = s.index.Symbols()
 	}
-	w, err := blockwriter.Create(ctx, out, symbols...)
+	w, err := blockwriter.New(blockwriter.Dir(out), blockwriter.Defaults(), symbols...)
 	if err != nil {
 		return err
 	}
 	if err := o.write(ctx, sources, w); err != nil {
-		return errors.Join(fmt.Errorf("write block %s: %w", o.meta.ULID, err), w.Abort(out))
+		w.Abort()
+		return fmt.Errorf("write block %s: %w", o.meta.ULID, err)
 	}
 	result, err := w.Close()
 	if err != nil {

@@ -20,6 +20,15 @@ func (c Chunk) Open() (chunkenc.Chunk, error) {
 	return chunkcodec.Open(c.Encoding, c.Data)
 }
 
+// NumSamples is how many samples, or windows of an aggregate chunk, the chunk's
+// header states. Damaged headers are an error, as for Open.
+func (c Chunk) NumSamples() (int, error) {
+	if c.Encoding == aggrchunk.Encoding {
+		return aggrchunk.NumSamples(c.Data), nil
+	}
+	return chunkcodec.NumSamples(c.Encoding, c.Data)
+}
+
 // Classic returns the chunk in an encoding that Thanos reads, without start
 // timestamps. A chunk in such an encoding is returned as it is.
 func (c Chunk) Classic() (Chunk, error) {

@@ -31,7 +31,7 @@ type heldBlock struct {
 func (b heldBlock) upload(t testing.TB, bkt *bucket.Memory, no byte) ulid.ULID {
 	t.Helper()
 	dir := t.TempDir()
-	w, err := blockwriter.Create(t.Context(), dir, b.symbols())
+	w, err := blockwriter.New(blockwriter.Dir(dir), blockwriter.Defaults(), b.symbols())
 	check(t, err)
 	slices.SortFunc(b.series, func(a, b blocktest.Series) int { return labels.Compare(a.Labels, b.Labels) })
 	for _, s := range b.series {
