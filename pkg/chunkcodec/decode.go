@@ -23,16 +23,26 @@ func Decode(enc chunkenc.Encoding, data []byte, dst *Samples) error {
 }
 
 // Decoder decodes histograms into memory that it takes for others after
-// Reset. Its zero value is ready; it is not safe for concurrent use.
+// Reset, so that one that serves again allocates nothing. Custom bounds are never written to again:
+// as after Prometheus' readers, copies of a histogram may share them.
+// Its zero value is ready; it is not safe for concurrent use.
 type Decoder struct {
 	ints   slab[histogram.Histogram, int64]
 	floats slab[histogram.FloatHistogram, float64]
+	spans  []histogram.Span
+	bounds []float64 // those of the last chunk that had any
+
+	// Room for what is known of a chunk while it is decoded.
+	found  []float64 // its bounds
+	deltas []int64
+	xors   []xorFloat
 }
 
 // Reset ends the use of all histograms that were decoded.
 func (d *Decoder) Reset() {
 	d.ints.reset()
 	d.floats.reset()
+	d.spans = d.spans[:0]
 }
 
 // Decode is the function Decode, but for the memory.

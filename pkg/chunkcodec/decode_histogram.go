@@ -3,6 +3,7 @@ package chunkcodec
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
@@ -21,11 +22,13 @@ type histogramReader struct {
 
 // decodeHistograms decodes into the columns of dst.
 func (d *Decoder) decodeHistograms(enc chunkenc.Encoding, data []byte, dst *Samples) error {
-	h := histogramReader{edge: newEdge(data)}
+	h := histogramReader{edge: newEdge(data), layout: d.room()}
 	n, r, err := openHistograms(enc, data, &h.layout, &h.edge)
+	d.spans, d.found = h.spans[:len(d.spans)], h.customValues
 	if err != nil || n == 0 {
 		return err
 	}
+	d.spans, h.customValues = h.spans, d.shared(h.customValues)
 	h.gauge = ResetHeader(enc, data) == chunkenc.GaugeType
 	base := dst.Len()
 	dst.T, dst.V = extend(dst.T, n), extend(dst.V, n)
@@ -33,14 +36,26 @@ func (d *Decoder) decodeHistograms(enc chunkenc.Encoding, data []byte, dst *Samp
 	h.begin(enc, data[histogramHeader-1], dst, base)
 	if family(enc) == chunkenc.ValHistogram {
 		dst.H = extend(resize(dst.H, base), n)
-		n, err = h.decodeInts(r, &d.ints, dst.T[base:], dst.H[base:])
+		n, err = d.decodeInts(&h, r, dst.T[base:], dst.H[base:])
 	} else {
 		dst.FH = extend(resize(dst.FH, base), n)
-		n, err = h.decodeFloats(r, &d.floats, dst.T[base:], dst.FH[base:])
+		n, err = d.decodeFloats(&h, r, dst.T[base:], dst.FH[base:])
 	}
 	dst.Truncate(base + n)
 	dst.level()
 	return err
+}
+
+// room is an empty layout with memory that serves again.
+func (d *Decoder) room() layout { return layout{spans: d.spans, customValues: d.found[:0]} }
+
+// shared returns bounds that stay as they are: those of the chunk before if they are the same.
+func (d *Decoder) shared(bounds []float64) []float64 {
+	same := func(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }
+	if len(bounds) > 0 && !slices.EqualFunc(bounds, d.bounds, same) {
+		d.bounds = slices.Clone(bounds)
+	}
+	return some(d.bounds[:len(bounds)])
 }
 
 // readTime reads the time of sample i.
@@ -127,16 +142,19 @@ type intCounts struct {
 	buckets, deltas       []int64 // of a bucket that is how much it exceeds the one before
 }
 
-// readInts reads sample i but for its time. A stale marker has a sum alone.
-func (h *histogramReader) readInts(r bitReader, c *intCounts, i int) bitReader {
+// readInts reads sample i but for its time, its buckets into to. A stale marker has a sum alone.
+func (h *histogramReader) readInts(r bitReader, c *intCounts, to []int64, i int) bitReader {
 	var v int64
 	if i == 0 {
 		var count, zero uint64
 		r, count = h.varuint(r)
 		r, zero = h.varuint(r)
 		r, c.sum[0].bits = h.bits(r, 64)
-		r = h.steps(r, c.buckets, c.deltas)
+		clear(to)
+		clear(c.deltas)
+		r = h.steps(r, to, to, c.deltas)
 		clear(c.deltas) // that is where the buckets themselves were
+		c.buckets = to
 		c.count, c.zero = int64(count), int64(zero)
 		return r
 	}
@@ -147,28 +165,31 @@ func (h *histogramReader) readInts(r bitReader, c *intCounts, i int) bitReader {
 	c.count += c.countDelta
 	c.zero += c.zeroDelta
 	if r = h.changes(r, c.sum[:]); c.sum[0].bits != value.StaleNaN {
-		r = h.steps(r, c.buckets, c.deltas)
+		r = h.steps(r, c.buckets, to, c.deltas)
+		c.buckets = to
 	}
 	return r
 }
 
 // decodeInts decodes histograms with integer counts. It returns how many of
 // the samples are there for sure.
-func (h *histogramReader) decodeInts(r bitReader, mem *slab[histogram.Histogram, int64], ts []int64, out []*histogram.Histogram) (int, error) {
+func (d *Decoder) decodeInts(h *histogramReader, r bitReader, ts []int64, out []*histogram.Histogram) (int, error) {
 	var slab []histogram.Histogram
 	var room []int64
 	size := h.buckets[0] + h.buckets[1]
-	c := intCounts{buckets: make([]int64, size), deltas: make([]int64, size)}
+	d.deltas = extend(d.deltas[:0], size)
+	c := intCounts{deltas: d.deltas}
 	c.sum[0].in = wholeFloat()
 	for i := range ts {
+		if len(slab) == 0 {
+			slab, room = d.ints.take(h.slabs(r, len(ts)-i), size)
+		}
+		buckets := room[:size]
 		r = h.readTime(r, ts, i)
-		r = h.readInts(r, &c, i)
+		r = h.readInts(r, &c, buckets, i)
 		r = h.readStart(r, ts, i)
 		if !h.whole(r) {
 			return i, errCut
-		}
-		if len(slab) == 0 {
-			slab, room = mem.take(h.slabs(r, len(ts)-i), size)
 		}
 		to := &slab[0]
 		slab, out[i] = slab[1:], to
@@ -176,9 +197,7 @@ func (h *histogramReader) decodeInts(r bitReader, mem *slab[histogram.Histogram,
 		if c.sum[0].bits == value.StaleNaN {
 			continue
 		}
-		buckets := room[:size]
 		room = room[size:]
-		copy(buckets, c.buckets)
 		to.CounterResetHint = h.hint(i)
 		to.Schema, to.ZeroThreshold = h.schema, h.zeroThreshold
 		to.Count, to.ZeroCount = uint64(c.count), uint64(c.zero)
@@ -212,20 +231,21 @@ func (h *histogramReader) readFloats(r bitReader, floats []xorFloat, i int) bitR
 }
 
 // decodeFloats is decodeInts for float counts.
-func (h *histogramReader) decodeFloats(r bitReader, mem *slab[histogram.FloatHistogram, float64], ts []int64, out []*histogram.FloatHistogram) (int, error) {
+func (d *Decoder) decodeFloats(h *histogramReader, r bitReader, ts []int64, out []*histogram.FloatHistogram) (int, error) {
 	var slab []histogram.FloatHistogram
 	var room []float64
 	size := h.buckets[0] + h.buckets[1]
-	floats := make([]xorFloat, 3+size)
+	d.xors = extend(d.xors[:0], 3+size)
+	floats := d.xors
 	for i := range ts {
+		if len(slab) == 0 {
+			slab, room = d.floats.take(h.slabs(r, len(ts)-i), size)
+		}
 		r = h.readTime(r, ts, i)
 		r = h.readFloats(r, floats, i)
 		r = h.readStart(r, ts, i)
 		if !h.whole(r) {
 			return i, errCut
-		}
-		if len(slab) == 0 {
-			slab, room = mem.take(h.slabs(r, len(ts)-i), size)
 		}
 		to := &slab[0]
 		slab, out[i] = slab[1:], to

@@ -3,9 +3,9 @@
 //
 // It stands on floor 2. Whole chunks are decoded into, and encoded from, arrays
 // that the caller owns; samples and bytes are those of Prometheus' own codec,
-// which the tests run beside ours (docs/design/0012). An Encoder that serves
-// again encodes without allocating, and floats are decoded so; histograms are
-// decoded into memory of their own, because they outlive the arrays.
+// which the tests run beside ours (docs/design/0012). A Decoder and an
+// Encoder that serve again allocate nothing; the function Decode gives histograms
+// memory of their own, because they may outlive the arrays.
 //
 // Bytes come from outside: whatever they say, nothing here panics or reads
 // beyond them, and what is allocated is bounded by the length of the input.

@@ -71,10 +71,10 @@ func (e *edge) byteVarint(r bitReader) (bitReader, int64) {
 	return r, v
 }
 
-// steps moves values on by deltas, after it has changed these by a varint
+// steps leaves in values what deltas add to those before, after it has changed deltas by a varint
 // each. Guarded by BenchmarkDecode.
-func (e *edge) steps(r bitReader, values, deltas []int64) bitReader {
-	deltas = deltas[:len(values)]
+func (e *edge) steps(r bitReader, before, values, deltas []int64) bitReader {
+	before, deltas = before[:len(values)], deltas[:len(values)]
 	for i := 0; i < len(values); {
 		var ok bool
 		if r, ok = e.pass(r); !ok {
@@ -84,7 +84,7 @@ func (e *edge) steps(r bitReader, values, deltas []int64) bitReader {
 		if word>>63 == 0 { // as many deltas stay as there are zeros
 			run := min(bits.LeadingZeros64(word|1<<(64-peekBits)), int(e.limit-r.pos), len(values)-i)
 			for end := i + run; i < end; i++ {
-				values[i] += deltas[i]
+				values[i] = before[i] + deltas[i]
 			}
 			r.pos += uint(run)
 			continue
@@ -92,7 +92,7 @@ func (e *edge) steps(r bitReader, values, deltas []int64) bitReader {
 		var d int64
 		r, d = r.varint()
 		deltas[i] += d
-		values[i] += deltas[i]
+		values[i] = before[i] + deltas[i]
 		i++
 	}
 	return r

@@ -10,15 +10,15 @@ import (
 
 // layout is what stands before the first histogram of a chunk and holds for all of them.
 type layout struct {
-	schema        int32
-	zeroThreshold float64
-	spans         []histogram.Span // those of positive buckets, then those of negative ones
-	positiveSpans int
-	buckets       [2]int // of the positive and of the negative side
-	customValues  []float64
+	schema         int32
+	zeroThreshold  float64
+	spans          []histogram.Span // behind those of other chunks its positive ones, then the negative ones
+	own, negatives int              // where they begin
+	buckets        [2]int           // of the positive and of the negative side
+	customValues   []float64
 }
 
-// read fills an empty layout.
+// read fills a layout that holds no more than spans of other chunks.
 func (l *layout) read(r bitReader, e *edge) (bitReader, error) {
 	r, threshold := e.bits(r, 8)
 	switch threshold {
@@ -31,9 +31,10 @@ func (l *layout) read(r bitReader, e *edge) (bitReader, error) {
 	}
 	r, schema := e.varint(r)
 	l.schema = int32(schema)
+	l.own = len(l.spans)
 	for side := range l.buckets {
 		var err error
-		l.positiveSpans = len(l.spans) // what stands there before the second side stays
+		l.negatives = len(l.spans) // what stands there before the second side stays
 		if r, l.buckets[side], err = l.readSpans(r, e); err != nil {
 			return r, err
 		}
@@ -83,8 +84,8 @@ func (l *layout) readSpans(r bitReader, e *edge) (next bitReader, buckets int, e
 	return r, buckets, err
 }
 
-func (l *layout) positive() []histogram.Span { return some(l.spans[:l.positiveSpans]) }
-func (l *layout) negative() []histogram.Span { return some(l.spans[l.positiveSpans:]) }
+func (l *layout) positive() []histogram.Span { return some(l.spans[l.own:l.negatives]) }
+func (l *layout) negative() []histogram.Span { return some(l.spans[l.negatives:]) }
 
 // some is v without room behind it, nil where v is empty.
 func some[V any](v []V) []V {

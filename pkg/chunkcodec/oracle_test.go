@@ -94,26 +94,43 @@ func TestWhatFollowsAChunkIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestFloatsAreDecodedAndEncodedWithoutAllocation(t *testing.T) {
+func TestNothingIsAllocatedWhereTheCodecServesAgain(t *testing.T) {
 	r := rand.New(rand.NewPCG(15, 16))
-	for _, enc := range []chunkenc.Encoding{chunkenc.EncXOR, chunkenc.EncXOR2} {
-		in := random(r, enc, MaxSamples)
-		data := prometheus(t, enc, in)
-		var out Samples
-		var buf []byte
-		n := testing.AllocsPerRun(20, func() {
+	var chunks []encoded
+	for _, enc := range encodings {
+		for range 3 {
+			chunks = append(chunks, encoded{enc, prometheus(t, enc, random(r, enc, MaxSamples))})
+		}
+	}
+	var ints, floats Samples // with custom bounds
+	for i := range int64(MaxSamples) {
+		ints.AppendHistogram(0, i, tsdbutil.GenerateTestCustomBucketsHistogram(i))
+		floats.AppendFloatHistogram(0, i, tsdbutil.GenerateTestCustomBucketsFloatHistogram(i))
+	}
+	chunks = append(chunks,
+		encoded{chunkenc.EncHistogram, prometheus(t, chunkenc.EncHistogram, &ints)},
+		encoded{chunkenc.EncFloatHistogram, prometheus(t, chunkenc.EncFloatHistogram, &floats)})
+
+	var out, sums Samples
+	var buf []byte
+	var d Decoder
+	var e Encoder
+	n := testing.AllocsPerRun(20, func() {
+		d.Reset()
+		for _, c := range chunks {
 			out.Reset()
-			if err := Decode(enc, data, &out); err != nil {
+			sums.Reset()
+			if err := errors.Join(d.Decode(c.enc, c.data, &out), d.Sums(c.enc, c.data, math.MaxInt, &sums)); err != nil {
 				t.Fatal(err)
 			}
 			var err error
-			if buf, err = EncodeTo(buf[:0], enc, &out, chunkenc.UnknownCounterReset); err != nil {
+			if buf, err = e.EncodeTo(buf[:0], c.enc, &out, chunkenc.UnknownCounterReset); err != nil {
 				t.Fatal(err)
 			}
-		})
-		if n != 0 {
-			t.Errorf("%s: got %v allocations, want none", enc, n)
 		}
+	})
+	if n != 0 {
+		t.Errorf("got %v allocations for %d chunks, want none", n, len(chunks))
 	}
 }
 
@@ -243,6 +260,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil && !errors.Is(err, ErrInvalid) {
 			t.Fatalf("got %v, want ErrInvalid", err)
 		}
+		mustSum(t, e, data)
 		if _, refused := Open(e, data); refused == nil { // else Prometheus may panic
 			want, theirs := tryOracle(e, data)
 			if err == nil && theirs != nil {

@@ -5,20 +5,19 @@ import (
 	"math"
 	"math/bits"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
 // Sums is Decode for those who want to know no more of histograms than when they were
 // scraped and which are stale markers: in place of a histogram stands its sum, as a
-// float. It ends after n samples, and needs no memory but that of dst.
-func Sums(enc chunkenc.Encoding, data []byte, n int, dst *Samples) (err error) {
+// float. It ends after n samples.
+func (d *Decoder) Sums(enc chunkenc.Encoding, data []byte, n int, dst *Samples) (err error) {
 	switch family(enc) {
 	case chunkenc.ValFloat:
 		err = decodeFloats(enc, data, n, dst)
 	case chunkenc.ValHistogram, chunkenc.ValFloatHistogram:
-		err = decodeSums(enc, data, n, dst)
+		err = d.decodeSums(enc, data, n, dst)
 	case chunkenc.ValNone:
 		err = check(enc, data)
 	}
@@ -28,10 +27,10 @@ func Sums(enc chunkenc.Encoding, data []byte, n int, dst *Samples) (err error) {
 	return nil
 }
 
-func decodeSums(enc chunkenc.Encoding, data []byte, limit int, dst *Samples) error {
-	var spans [16]histogram.Span // enough for most
-	h := histogramReader{edge: newEdge(data), layout: layout{spans: spans[:0]}}
+func (d *Decoder) decodeSums(enc chunkenc.Encoding, data []byte, limit int, dst *Samples) error {
+	h := histogramReader{edge: newEdge(data), layout: d.room()}
 	n, r, err := openHistograms(enc, data, &h.layout, &h.edge)
+	d.spans, d.found = h.spans[:len(d.spans)], h.customValues
 	if n = min(n, limit); err != nil || n == 0 {
 		return err
 	}
@@ -41,7 +40,7 @@ func decodeSums(enc chunkenc.Encoding, data []byte, limit int, dst *Samples) err
 	if family(enc) == chunkenc.ValHistogram {
 		n, err = h.sumInts(r, dst.T[base:], dst.V[base:])
 	} else {
-		n, err = h.sumFloats(r, dst.T[base:], dst.V[base:])
+		n, err = d.sumFloats(&h, r, dst.T[base:], dst.V[base:])
 	}
 	dst.Truncate(base + n)
 	dst.level()
@@ -82,8 +81,9 @@ func (h *histogramReader) sumInts(r bitReader, ts []int64, vs []float64) (int, e
 }
 
 // sumFloats is sumInts for float counts, which tell their length only by those before them.
-func (h *histogramReader) sumFloats(r bitReader, ts []int64, vs []float64) (int, error) {
-	floats := make([]xorFloat, 3+h.buckets[0]+h.buckets[1])
+func (d *Decoder) sumFloats(h *histogramReader, r bitReader, ts []int64, vs []float64) (int, error) {
+	d.xors = extend(d.xors[:0], 3+h.buckets[0]+h.buckets[1])
+	floats := d.xors
 	for i := range ts {
 		r = h.readTime(r, ts, i)
 		r = h.readFloats(r, floats, i)

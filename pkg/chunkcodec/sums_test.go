@@ -32,11 +32,16 @@ func sumsOf(s *Samples, n int) *Samples {
 // mustSum compares Sums with Decode, whole or damaged.
 func mustSum(t testing.TB, enc chunkenc.Encoding, data []byte) {
 	t.Helper()
+	mustSumWith(t, &Decoder{}, enc, data)
+}
+
+func mustSumWith(t testing.TB, d *Decoder, enc chunkenc.Encoding, data []byte) {
+	t.Helper()
 	var all Samples
 	err := Decode(enc, data, &all)
 	for _, n := range []int{0, 1, 2, 5, math.MaxInt} {
 		var got Samples
-		refused := Sums(enc, data, n, &got)
+		refused := d.Sums(enc, data, n, &got)
 		if want := min(n, all.Len()); got.Len() < want || err == nil && (refused != nil || got.Len() > want) {
 			t.Fatalf("first %d of %d samples of %s: got %d and %v, want %v", n, all.Len(), enc, got.Len(), refused, err)
 		}
@@ -113,21 +118,23 @@ func TestSumsPassOverLongFields(t *testing.T) {
 
 func TestDecoderLendsItsMemoryUntilReset(t *testing.T) {
 	r := rand.New(rand.NewPCG(25, 26))
-	for _, enc := range []chunkenc.Encoding{chunkenc.EncHistogram, chunkenc.EncFloatHistogram} {
-		var d Decoder
-		for range 3 {
-			var got, want Samples
-			for range 20 {
-				data := prometheus(t, enc, random(r, enc, 1+r.IntN(50)))
-				if err := d.Decode(enc, data, &got); err != nil {
-					t.Fatal(err)
-				}
-				if err := Decode(enc, data, &want); err != nil {
-					t.Fatal(err)
-				}
-			}
-			mustEqual(t, &got, &want)
-			d.Reset()
+	var d Decoder
+	for range 3 {
+		chunks, err := Append(nil, mixedSamples(randomChanges(r, 400)))
+		if err != nil {
+			t.Fatal(err)
 		}
+		var got, want Samples
+		for _, c := range chunks {
+			if err := d.Decode(c.Encoding, c.Data, &got); err != nil {
+				t.Fatal(err)
+			}
+			if err := Decode(c.Encoding, c.Data, &want); err != nil {
+				t.Fatal(err)
+			}
+			mustSumWith(t, &d, c.Encoding, c.Data)
+		}
+		mustEqual(t, &got, &want)
+		d.Reset()
 	}
 }

@@ -145,7 +145,7 @@ func (r *replica) read(i int) error {
 
 func (r *replica) decode(u *unit) error {
 	if u.hi == u.lo+1 {
-		return sums(&r.s, r.chunks[u.lo], math.MaxInt)
+		return r.sums(&r.s, r.chunks[u.lo], math.MaxInt)
 	}
 	var one chunkcodec.Samples
 	u.joined = &chunkcodec.Samples{}
@@ -178,8 +178,8 @@ func sum(s *chunkcodec.Samples, i int) float64 {
 }
 
 // sums appends the first samples of a chunk, up to n; histograms as their sums.
-func sums(dst *chunkcodec.Samples, c series.Chunk, n int) error {
-	if err := chunkcodec.Sums(c.Encoding, c.Data, n, dst); err != nil {
+func (r *replica) sums(dst *chunkcodec.Samples, c series.Chunk, n int) error {
+	if err := r.memory.Sums(c.Encoding, c.Data, n, dst); err != nil {
 		return fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
 	}
 	return nil
@@ -237,7 +237,7 @@ func decodeInto(dst *chunkcodec.Samples, c series.Chunk) error {
 // peek appends the first times of a chunk, until there are so many.
 func (r *replica) peek(times []int64, enough int, c series.Chunk) ([]int64, error) {
 	r.few.Reset()
-	if err := sums(&r.few, c, enough-len(times)); err != nil {
+	if err := r.sums(&r.few, c, enough-len(times)); err != nil {
 		return nil, err
 	}
 	return append(times, r.few.T...), nil

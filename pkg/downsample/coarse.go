@@ -65,18 +65,19 @@ func (d *downsampler) decodeRows(c series.Chunk) (floatRows, error) {
 	return floatRows{counter.T, count.V, sum.V, lowest.V, highest.V, counter.V}, nil
 }
 
-// decodeColumns reads all aggregates of a chunk into d.columns.
+// decodeColumns reads all aggregates of a chunk into d.columns, which are valid until the next one is read.
 func (d *downsampler) decodeColumns(c series.Chunk) (aggrchunk.Subs, error) {
 	subs, err := aggrchunk.Decode(c.Data)
 	if err != nil {
 		return subs, err
 	}
+	d.decoder.Reset()
 	for k, s := range subs {
 		d.columns[k].Reset()
 		if !s.Present() {
 			continue
 		}
-		if err := chunkcodec.Decode(s.Encoding, s.Data, &d.columns[k]); err != nil {
+		if err := d.decoder.Decode(s.Encoding, s.Data, &d.columns[k]); err != nil {
 			return subs, fmt.Errorf("%s: %w", aggrchunk.Kind(k), err)
 		}
 	}

@@ -67,6 +67,7 @@ type downsampler struct {
 	to  block.Resolution
 	out []series.Chunk // of the current series
 
+	decoder    chunkcodec.Decoder
 	in         chunkcodec.Samples                     // of one raw chunk
 	columns    [aggrchunk.NumKinds]chunkcodec.Samples // of one aggregate chunk
 	floats     floatBatch

@@ -14,6 +14,7 @@ import (
 
 // encoder writes aggregate chunks. It keeps its memory from one to the next.
 type encoder struct {
+	codec   chunkcodec.Encoder
 	buffers [aggrchunk.NumKinds][]byte
 	column  chunkcodec.Samples
 	subs    aggrchunk.Subs
@@ -45,7 +46,7 @@ func (e *encoder) xor(k aggrchunk.Kind, t []int64, v []float64) error {
 }
 
 func (e *encoder) encode(k aggrchunk.Kind, s *chunkcodec.Samples, enc chunkenc.Encoding, reset chunkenc.CounterResetHeader) (err error) {
-	if e.buffers[k], err = chunkcodec.EncodeTo(e.buffers[k][:0], enc, s, reset); err != nil {
+	if e.buffers[k], err = e.codec.EncodeTo(e.buffers[k][:0], enc, s, reset); err != nil {
 		return fmt.Errorf("encode %s of %d windows: %w", k, s.Len(), err)
 	}
 	e.subs[k] = aggrchunk.Sub{Encoding: enc, Data: e.buffers[k]}

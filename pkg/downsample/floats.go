@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"github.com/varve-io/varve/pkg/block"
-	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -17,7 +16,7 @@ func (d *downsampler) rawFloats(chunks []series.Chunk) error {
 	b.limit = sizeOf(chunks, assumedStep, d.to).samplesPerChunk()
 	for _, c := range chunks {
 		d.in.Reset()
-		if err := chunkcodec.Decode(c.Encoding, c.Data, &d.in); err != nil {
+		if err := d.decoder.Decode(c.Encoding, c.Data, &d.in); err != nil {
 			return fmt.Errorf("read chunk at %d: %w", c.MinTime, err)
 		}
 		if err := d.takeFloats(d.in.T, d.in.V); err != nil {

@@ -22,8 +22,10 @@ func (d *downsampler) rawHistograms(chunks []series.Chunk) error {
 	b.begin(d.to)
 	b.limit = sizeOf(chunks, assumedStep, d.to).samplesPerChunk()
 	for _, c := range chunks {
+		b.keepLast()
 		d.in.Reset()
-		if err := chunkcodec.Decode(c.Encoding, c.Data, &d.in); err != nil {
+		d.decoder.Reset()
+		if err := d.decoder.Decode(c.Encoding, c.Data, &d.in); err != nil {
 			return fmt.Errorf("read chunk at %d: %w", c.MinTime, err)
 		}
 		b.cut = true
@@ -46,6 +48,7 @@ func (d *downsampler) coarseHistograms(chunks []series.Chunk) error {
 	b.begin(d.to)
 	b.limit = sizeOf(chunks, chunks[0].Resolution, d.to).samplesPerChunk()
 	for _, c := range chunks {
+		b.keepLast()
 		subs, err := d.decodeColumns(c)
 		if err != nil {
 			return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
@@ -145,6 +148,7 @@ type histogramBatch struct {
 	cut     bool // the next sample is the first one of its chunk
 	lastT   int64
 	last    anyHistogram // at lastT, in the batches before, too
+	kept    histogram.FloatHistogram
 	scratch [2]histogram.FloatHistogram
 }
 
@@ -165,6 +169,15 @@ func (b *histogramBatch) begin(res block.Resolution) {
 func (b *histogramBatch) next() {
 	b.seen, b.end, b.reset = 0, math.MinInt64, false
 	b.windows = b.windows[:0]
+}
+
+// keepLast keeps the last histogram beyond the memory that it was decoded into.
+func (b *histogramBatch) keepLast() {
+	if b.last.none() || b.last.floats == &b.kept {
+		return
+	}
+	b.last.copyTo(&b.kept)
+	b.last = anyHistogram{floats: &b.kept}
 }
 
 // full reports whether a sample at t belongs to the next chunk.
