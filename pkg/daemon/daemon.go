@@ -43,7 +43,7 @@ func New(component string, o Options, stderr io.Writer) (_ *Daemon, err error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	log, err := newLogger(o, stderr)
+	log, err := o.Logger(stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +54,6 @@ func New(component string, o Options, stderr io.Writer) (_ *Daemon, err error) {
 		versioncollector.NewCollector("varve"),
 	)
 	d := &Daemon{Logger: log, Registry: reg, Probe: newProbe(component, log, reg), opts: o, metrics: newMetrics(reg)}
-	if o.flags != nil {
-		o.flags.logIgnored(log)
-	}
 	if o.AutoMemLimit {
 		limitMemory(o.MemLimitRatio, log)
 	}
@@ -67,7 +64,9 @@ func New(component string, o Options, stderr io.Writer) (_ *Daemon, err error) {
 	return d, nil
 }
 
-func newLogger(o Options, w io.Writer) (*slog.Logger, error) {
+// Logger returns a log to w as the options say, with a line on each flag that was
+// given without effect. New calls it; so does a program that is no daemon.
+func (o Options) Logger(w io.Writer) (*slog.Logger, error) {
 	c := &promslog.Config{Level: promslog.NewLevel(), Format: promslog.NewFormat(), Writer: w}
 	format := o.LogFormat
 	if format == "journald" { // journald reads logfmt lines as they are
@@ -79,6 +78,9 @@ func newLogger(o Options, w io.Writer) (*slog.Logger, error) {
 	log := promslog.New(c)
 	if o.DebugName != "" {
 		log = log.With("name", o.DebugName)
+	}
+	if o.flags != nil {
+		o.flags.logIgnored(log)
 	}
 	return log, nil
 }

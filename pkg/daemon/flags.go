@@ -26,7 +26,26 @@ var ErrHelp = errors.New("help requested")
 // argument, because operators start images that way (`sidecar --tsdb.path=…`).
 type Flags struct {
 	*kingpin.Application
-	helped   bool
+	declarations
+	helped bool
+	given  given
+}
+
+// Command is one of the commands of a component that has several, with flags of its own.
+type Command struct {
+	*kingpin.CmdClause
+	declarations
+}
+
+// declarations declares flags in the forms that the house has, of a component
+// or of one of its commands.
+type declarations struct {
+	flag  func(name, help string) *kingpin.FlagClause
+	given *given
+}
+
+// given are the flags, of all commands, to be looked at after parsing.
+type given struct {
 	ignored  []*ignoredValue
 	contents []*Content
 }
@@ -35,10 +54,22 @@ type Flags struct {
 // write to usage.
 func NewFlags(component, help string, usage io.Writer) *Flags {
 	f := &Flags{Application: kingpin.New(component, help)}
+	f.declarations = declarations{f.Flag, &f.given}
 	f.UsageWriter(usage).ErrorWriter(usage).Terminate(func(int) { f.helped = true })
 	f.Version(version.Print("varve " + component))
 	f.HelpFlag.Short('h')
 	return f
+}
+
+// Command declares a command. Its name follows that of the component in the
+// arguments, and run is called by Parse when it was chosen.
+func (f *Flags) Command(name, help string, run func()) *Command {
+	c := f.Application.Command(name, help)
+	c.Action(func(*kingpin.ParseContext) error {
+		run()
+		return nil
+	})
+	return &Command{c, declarations{c.Flag, &f.given}}
 }
 
 // Parse reads args, without the program's name, into the bound variables. It
@@ -55,7 +86,7 @@ func (f *Flags) Parse(args []string) error {
 	case err != nil:
 		return fmt.Errorf("parse flags: %w; try --help", f.blame(args, err))
 	}
-	for _, c := range f.contents {
+	for _, c := range f.given.contents {
 		if c.text != "" && c.path != "" {
 			return fmt.Errorf("parse flags: --%s and --%s-file are both given; keep one", c.name, c.name)
 		}
@@ -82,14 +113,14 @@ func (f *Flags) blame(args []string, err error) error {
 
 // Duration declares a flag in Prometheus' syntax (5m, 1h30m, 2w). The value of
 // dst is the default.
-func (f *Flags) Duration(name, help string, dst *time.Duration) {
-	f.Flag(name, help).Default(model.Duration(*dst).String()).SetValue((*model.Duration)(dst))
+func (d declarations) Duration(name, help string, dst *time.Duration) {
+	d.flag(name, help).Default(model.Duration(*dst).String()).SetValue((*model.Duration)(dst))
 }
 
 // List declares a flag that may be repeated and whose values are split at
 // commas. What dst holds is the default.
-func (f *Flags) List(name, help string, dst *[]string) {
-	f.Flag(name, help).Default(*dst...).SetValue((*listValue)(dst))
+func (d declarations) List(name, help string, dst *[]string) {
+	d.flag(name, help).Default(*dst...).SetValue((*listValue)(dst))
 	*dst = nil // Parse sets what is given, or the default
 }
 
@@ -97,11 +128,11 @@ func (f *Flags) List(name, help string, dst *[]string) {
 type Content struct{ name, text, path string }
 
 // Content declares the flags name and name-file. Parse refuses both at once.
-func (f *Flags) Content(name, help string) *Content {
+func (d declarations) Content(name, help string) *Content {
 	c := &Content{name: name}
-	f.Flag(name, help+" Text; see also --"+name+"-file.").PlaceHolder("<content>").StringVar(&c.text)
-	f.Flag(name+"-file", help+" Path of a file.").PlaceHolder("<path>").StringVar(&c.path)
-	f.contents = append(f.contents, c)
+	d.flag(name, help+" Text; see also --"+name+"-file.").PlaceHolder("<content>").StringVar(&c.text)
+	d.flag(name+"-file", help+" Path of a file.").PlaceHolder("<path>").StringVar(&c.path)
+	d.given.contents = append(d.given.contents, c)
 	return c
 }
 
@@ -143,19 +174,19 @@ type Ignored struct {
 	Refused bool
 }
 
-// Ignore declares flags without effect. New logs those that were given, through
-// the Options bound to f.
-func (f *Flags) Ignore(list ...Ignored) {
+// Ignore declares flags without effect. New, or Logger, logs those that were
+// given, through the Options bound to the component's flags.
+func (d declarations) Ignore(list ...Ignored) {
 	for _, i := range list {
 		v := &ignoredValue{Ignored: i}
-		f.ignored = append(f.ignored, v)
-		f.Flag(i.Name, "Has no effect; accepted for compatibility.").Hidden().SetValue(v)
+		d.given.ignored = append(d.given.ignored, v)
+		d.flag(i.Name, "Has no effect; accepted for compatibility.").Hidden().SetValue(v)
 	}
 }
 
 // logIgnored says which flags without effect were on the command line.
 func (f *Flags) logIgnored(log *slog.Logger) {
-	for _, v := range f.ignored {
+	for _, v := range f.given.ignored {
 		if v.given {
 			log.Warn("flag has no effect", "flag", "--"+v.Name, "reason", cmp.Or(v.Reason, "not needed here"))
 		}
@@ -208,8 +239,8 @@ type TimeOrDuration struct {
 
 // Time declares a flag that takes an RFC3339 time or a duration relative to now
 // (-2w), as text does, its default.
-func (f *Flags) Time(name, help, text string, dst *TimeOrDuration) {
-	f.Flag(name, help).Default(text).SetValue(dst)
+func (d declarations) Time(name, help, text string, dst *TimeOrDuration) {
+	d.flag(name, help).Default(text).SetValue(dst)
 }
 
 // At returns the point in time, seen from now.

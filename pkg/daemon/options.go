@@ -59,12 +59,22 @@ func GRPCDefaults() GRPCOptions {
 
 // Bind declares the flags of o in f; what o holds is their default.
 func (o *Options) Bind(f *Flags) {
+	o.BindLog(f)
+	o.bindProcess(f)
+}
+
+// BindLog declares the flags of the log alone, for a program that ends by itself
+// and serves nothing.
+func (o *Options) BindLog(f *Flags) {
 	o.flags = f
 	f.Flag("log.level", "Least severe messages that are logged: error, warn, info or debug.").
 		Default(o.LogLevel).EnumVar(&o.LogLevel, "error", "warn", "info", "debug")
 	f.Flag("log.format", "Format of log lines: logfmt or json.").
 		Default(o.LogFormat).EnumVar(&o.LogFormat, "logfmt", "json", "journald")
 	f.Flag("debug.name", "Name added to log lines.").Hidden().StringVar(&o.DebugName)
+}
+
+func (o *Options) bindProcess(f *Flags) {
 	f.Flag("http-address", "Address of the HTTP server: metrics, probes, profiles.").
 		Default(o.HTTPAddress).StringVar(&o.HTTPAddress)
 	f.Duration("http-grace-period", "Time for HTTP requests in flight when stopping.", &o.HTTPGrace)
