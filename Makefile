@@ -144,9 +144,9 @@ manifests: build ## schema-check the Kubernetes manifests and parse their argume
 	go test -C manifests -count=1 ./...
 
 .PHONY: docs
-docs: build ## the flag reference, from --help; links in the documents
+docs: build ## the flag reference, from --help-long; links in the documents
 	mkdir -p docs/flags
-	for c in $(notdir $(COMMANDS)); do bin/$$c --help 2>&1 | sed 's/ *$$//' >docs/flags/$$c.txt; done
+	for c in $(notdir $(COMMANDS)); do bin/$$c --help-long 2>&1 | sed 's/ *$$//' >docs/flags/$$c.txt; done
 	go test -count=1 -run 'Links|Architecture' ./internal/arch
 
 .PHONY: docs-clean

@@ -25,7 +25,7 @@ const (
 
 	maxFile     = 600 // lines of a production file
 	maxFunction = 100 // lines of a production function
-	maxDaemon   = 800 // lines of code in pkg/daemon, so that it stays plumbing
+	maxDaemon   = 850 // lines of code in pkg/daemon, so that it stays plumbing
 	maxMap      = 200 // lines of ARCHITECTURE.md
 )
 

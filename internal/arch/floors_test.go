@@ -28,7 +28,7 @@ const (
 // anything, and only tests and their likes may import them.
 func plan() map[string]rule {
 	const (
-		belowWires = "bucket block series chunkcodec aggrchunk merge dedup downsample planner blockio fetcher pagecache blockindex blockwriter"
+		belowWires = "bucket block series chunkcodec aggrchunk merge dedup downsample planner blockio fetcher pagecache blockindex blockwriter blockscan"
 		allWires   = "storeapi proxyapi promclient"
 	)
 	return map[string]rule{
@@ -55,6 +55,7 @@ func plan() map[string]rule {
 		"pagecache":   {blocks, "bucket"},
 		"blockindex":  {blocks, "bucket block series pagecache"},
 		"blockwriter": {blocks, "bucket block series"},
+		"blockscan":   {blocks, "block series chunkcodec aggrchunk"},
 
 		"storeapi":         {wires, "block series chunkcodec aggrchunk storeapi/storepb"},
 		"storeapi/storepb": {wires, ""},

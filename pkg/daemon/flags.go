@@ -27,7 +27,7 @@ var ErrHelp = errors.New("help requested")
 type Flags struct {
 	*kingpin.Application
 	declarations
-	helped bool
+	helped int // how often help or the version was written
 	given  given
 }
 
@@ -55,7 +55,10 @@ type given struct {
 func NewFlags(component, help string, usage io.Writer) *Flags {
 	f := &Flags{Application: kingpin.New(component, help)}
 	f.declarations = declarations{f.Flag, &f.given}
-	f.UsageWriter(usage).ErrorWriter(usage).Terminate(func(int) { f.helped = true })
+	f.UsageWriter(usage).ErrorWriter(usage).Terminate(func(int) {
+		f.helped++
+		f.UsageWriter(io.Discard) // kingpin goes on to miss a command, and to say how one is given
+	})
 	f.Version(version.Print("varve " + component))
 	f.HelpFlag.Short('h')
 	return f
@@ -80,8 +83,12 @@ func (f *Flags) Parse(args []string) error {
 		args = args[1:]
 	}
 	_, err := f.Application.Parse(args)
+	if errors.Is(err, kingpin.ErrCommandNotSpecified) {
+		f.helped-- // nobody asked for the help that this has written
+		err = errors.New("no command given")
+	}
 	switch {
-	case f.helped:
+	case f.helped > 0:
 		return ErrHelp
 	case err != nil:
 		return fmt.Errorf("parse flags: %w; try --help", f.blame(args, err))

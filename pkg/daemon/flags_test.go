@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -185,5 +186,45 @@ func TestFlagsWithoutEffectAreLoggedOnce(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "secret") {
 		t.Errorf("the log tells the value of an ignored flag:\n%s", log)
+	}
+}
+
+func TestACommandIsChosenByItsName(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args []string
+		want string // the command that ran and its delay, or a part of the error
+	}{
+		"a command":                {[]string{"ls"}, "ls 5m0s"},
+		"a flag of the command":    {[]string{"ls", "--delay=1h"}, "ls 1h0m0s"},
+		"the component's name":     {[]string{"tool", "ls"}, "ls 5m0s"},
+		"a flag of another":        {[]string{"rm", "--delay=1h"}, "unknown long flag '--delay'"},
+		"no command":               {nil, "no command given"},
+		"an unknown command":       {[]string{"mv"}, "mv"},
+		"help":                     {[]string{"--help"}, ErrHelp.Error()},
+		"help of a command":        {[]string{"ls", "--help"}, ErrHelp.Error()},
+		"a refused flag":           {[]string{"rm", "--force"}, "--force: not built yet: no"},
+		"a setting given twice":    {[]string{"rm", "--rules=a", "--rules-file=b"}, "both given"},
+		"that of another is fresh": {[]string{"rm", "--rules=a"}, "rm 5m0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			f := NewFlags("tool", "A tool.", &out)
+			delay, ran := 5*time.Minute, ""
+			f.Command("ls", "List.", func() { ran = "ls" }).Duration("delay", "Delay.", &delay)
+			rm := f.Command("rm", "Remove.", func() { ran = "rm" })
+			rm.Ignore(Ignored{Name: "force", Switch: true, Refused: true, Reason: "no"})
+			rm.Content("rules", "Rules.")
+			err := f.Parse(tc.args)
+			got := fmt.Sprintf("%s %s", ran, delay)
+			if err != nil {
+				got = err.Error()
+			}
+			if !strings.Contains(got, tc.want) {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+			if n := strings.Count(out.String(), "usage: "); n > 1 {
+				t.Errorf("the usage is written %d times", n)
+			}
+		})
 	}
 }

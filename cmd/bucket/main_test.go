@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"go.uber.org/goleak"
+
+	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/block/blocktest"
+	"github.com/varve-io/varve/pkg/bucket"
+	"github.com/varve-io/varve/pkg/daemon"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bucketDir makes a bucket in a directory: a pair of raw blocks, one of which is
+// marked, and one of 5m.
+func bucketDir(t *testing.T) (config string, ids []ulid.ULID) {
+	t.Helper()
+	dir := t.TempDir()
+	config = "{type: FILESYSTEM, config: {directory: " + dir + "}}"
+	bkt, err := bucket.Open(t.Context(), bucket.Options{Config: config}, slog.New(slog.NewTextHandler(t.Output(), nil)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bkt.Close()
+	for i, replica := range []string{"a", "b"} {
+		m := blocktest.InBucket(t, bkt, blocktest.Spec{
+			Load:   "load 15s\n  up{job=\"x\"} 1x20\n  requests_total{job=\"x\"} 1+1x20",
+			Offset: time.Duration(i) * 2 * time.Hour, Level: i + 1,
+			Labels: map[string]string{"cluster": "eu", "replica": replica},
+		})
+		ids = append(ids, m.ULID)
+	}
+	return config, ids
+}
+
+// run runs the tool on a bucket and returns what it writes to stdout.
+func run(t *testing.T, config string, args ...string) (string, error) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	err := execute(t.Context(), append(args, "--objstore.config="+config, "--data-dir="+t.TempDir()), &stdout, &stderr)
+	t.Log(stderr.String())
+	return stdout.String(), err
+}
+
+func TestBlocksAreListedInEveryForm(t *testing.T) {
+	config, ids := bucketDir(t)
+	if _, err := run(t, config, "mark", "--id="+ids[0].String(), "--marker=no-compact-mark.json", "--details=kept for the audit"); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ name, args string }{
+		{"ls.txt", "ls"},
+		{"ls-table.txt", "ls -o table"},
+		{"ls.json", "ls -o json"},
+		{"ls.tsv", "ls -o tsv"},
+		{"inspect.txt", "inspect"},
+		{"inspect.json", "inspect -o json"},
+		{"inspect.tsv", "inspect -o tsv"},
+		{"inspect.csv", "inspect -o csv"},
+		{"inspect-sorted.txt", "tools bucket inspect --sort-by=COMP-LEVEL --sort-by=ULID -l cluster=\"eu\" -l replica=\"b\""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := run(t, config, strings.Fields(tc.args)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden.Check(t, filepath.Join("testdata", tc.name), got)
+		})
+	}
+}
+
+func TestBlocksAreSelected(t *testing.T) {
+	config, ids := bucketDir(t)
+	a, b := ids[0].String()+"\n", ids[1].String()+"\n"
+	if _, err := run(t, config, "mark", "--id="+ids[0].String(), "--marker=deletion-mark.json", "--details=old"); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct{ args, want string }{
+		"all":              {"ls", a + b},
+		"by label":         {`ls --selector=replica="a"`, a},
+		"by two labels":    {`ls -l replica="a" -l cluster="us"`, ""},
+		"by rules":         {"ls --selector.relabel-config=[{action:\u00a0drop,source_labels:\u00a0[__block_id],regex:\u00a0" + ids[0].String() + "}]", b},
+		"not marked":       {"ls --exclude-delete", b},
+		"from a time on":   {"ls --min-time=1970-01-01T01:00:00Z", b},
+		"until a time":     {"ls --max-time=1970-01-01T01:00:00Z", a},
+		"of the last hour": {"ls --min-time=-1h", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := strings.Fields(tc.args)
+			for i := range args {
+				args[i] = strings.ReplaceAll(args[i], "\u00a0", " ")
+			}
+			if name == "by rules" {
+				args = []string{"ls", strings.ReplaceAll(strings.TrimPrefix(tc.args, "ls "), "\u00a0", " ")}
+			}
+			if got, err := run(t, config, args...); err != nil || got != tc.want {
+				t.Errorf("got %q, %v, want %q", got, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestMarksComeAndGo(t *testing.T) {
+	config, ids := bucketDir(t)
+	id := ids[0].String()
+	for _, step := range []struct{ args, want string }{
+		{"mark --id=" + id + " --marker=deletion-mark.json --details=old --dry-run -o tsv", "planned"},
+		{"mark --id=" + id + " --marker=deletion-mark.json --details=old -o tsv", "done"},
+		{"mark --id=" + id + " --marker=deletion-mark.json --details=older -o tsv", "unchanged"},
+		{"unmark --id=" + id + " --marker=deletion-mark.json -o tsv", "done"},
+		{"mark --remove --id=" + id + " --marker=deletion-mark.json -o tsv", "unchanged"},
+	} {
+		got, err := run(t, config, strings.Fields(step.args)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := strings.Split(strings.Split(got, "\n")[1], "\t")
+		if row[3] != step.want {
+			t.Errorf("%s: got %s, want %s", step.args, row[3], step.want)
+		}
+	}
+	absent := ulid.MustNew(1, strings.NewReader("0123456789")).String()
+	got, err := run(t, config, "mark", "--id="+absent, "--id="+id, "--marker=no-compact-mark.json", "--details=x")
+	if err == nil || !strings.Contains(err.Error(), absent) {
+		t.Errorf("error is %v, want one that names %s", err, absent)
+	}
+	if !strings.Contains(got, "done") {
+		t.Errorf("the other block is not marked:\n%s", got)
+	}
+}
+
+func TestVerifyNamesFileAndOffset(t *testing.T) {
+	config, ids := bucketDir(t)
+	if got, err := run(t, config, "verify"); err != nil || strings.Count(got, "\n") != 1 {
+		t.Errorf("sound blocks: got %q, %v", got, err)
+	}
+	dir := strings.TrimSuffix(config[strings.Index(config, "directory: ")+len("directory: "):], "}}")
+	blocktest.Flip(t, filepath.Join(dir, block.SegmentName(ids[1], 1)), 20)
+	got, err := run(t, config, "verify", "-o", "tsv")
+	if err == nil || !strings.Contains(err.Error(), "1 of 2") {
+		t.Errorf("error is %v, want one with 1 of 2", err)
+	}
+	if want := ids[1].String() + "\tchunks/000001\t8\tchecksum\t"; !strings.Contains(got, want) {
+		t.Errorf("got\n%s\nwant a row %q", got, want)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, command := range []string{"", "ls", "inspect", "verify", "mark", "unmark"} {
+		var out bytes.Buffer
+		args := []string{"bucket", command, "--help"}
+		if command == "" {
+			args = []string{"bucket", "--help"}
+		}
+		if err := execute(t.Context(), args, os.Stdout, &out); !errors.Is(err, daemon.ErrHelp) {
+			t.Errorf("error is %v, want %v", err, daemon.ErrHelp)
+		}
+		golden.Check(t, filepath.Join("testdata", strings.TrimSuffix("help-"+command, "-")+".txt"), out.String())
+	}
+}
+
+func TestMistakesAreNamed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no object storage":     {[]string{"ls"}, "--objstore.config"},
+		"no command":            {nil, "no command given"},
+		"an unknown command":    {[]string{"wipe"}, "wipe"},
+		"an unknown form":       {[]string{"ls", "-o", "yaml"}, "--output"},
+		"a mark of no kind":     {[]string{"mark", "--id=x", "--marker=gone"}, "--marker"},
+		"verify that repairs":   {[]string{"verify", "--repair"}, "use the command repair"},
+		"a column that is none": {[]string{"inspect", "--sort-by=COLOUR"}, "COLOUR"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := parse(tc.args, t.Output()); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want an error with %s", err, tc.want)
+			}
+		})
+	}
+	config, _ := bucketDir(t)
+	for name, tc := range map[string]struct{ args, want string }{
+		"an ID that is none":     {"verify --id=x", "--id=x"},
+		"a block that is absent": {"inspect --id=01ARZ3NDEKTSV4RRFFQ69G5FAV", "no complete block 01ARZ3NDEKTSV4RRFFQ69G5FAV"},
+		"a label unquoted":       {"ls -l cluster=eu", `key="value"`},
+		"a mark without reason":  {"mark --id=01ARZ3NDEKTSV4RRFFQ69G5FAV --marker=deletion-mark.json", "--details"},
+		"rules that are none":    {"ls --selector.relabel-config={", "--selector.relabel-config"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := run(t, config, strings.Fields(tc.args)...); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want an error with %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestABarIsALine(t *testing.T) {
+	if got, want := line("download x", 5, 10), "\r[===============               ]  50% download x\x1b[K"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := line("nothing", 0, 0), "\r[==============================] 100% nothing\x1b[K"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	var out bytes.Buffer
+	b := newBar(&out)
+	b.show("download", 1, 2)
+	b.clear()
+	if out.Len() > 0 {
+		t.Errorf("drawn on what is no terminal: %q", out.String())
+	}
+}
