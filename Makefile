@@ -41,6 +41,7 @@ test: ## everything that must hold: check, race tests, fuzz smoke, e2e (up to 30
 
 .PHONY: tools
 tools: ## the tools that tests run against, into the cache
+	@tools/packages.sh
 	@tools/build.sh golangci-lint buf protoc-gen-go protoc-gen-go-grpc protoc-gen-go-vtproto $(PARTS)
 
 .PHONY: race

@@ -19,6 +19,7 @@ type options struct {
 	bucket  bucket.Options
 	fetcher fetcher.Options
 	store   store.Options
+	shared  sharedCache
 	every   time.Duration
 }
 
@@ -37,11 +38,15 @@ func parse(args []string, usage io.Writer) (*options, error) {
 	f.Flag("objstore.config-file", "Path of a file with that YAML.").PlaceHolder("<path>").StringVar(&o.bucket.ConfigFile)
 	selector := o.bindBlocks(f)
 	finish := o.bindLimits(f)
+	o.shared.bind(f)
 	f.Ignore(ignored()...)
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
 	finish()
+	if err := o.shared.read(); err != nil {
+		return nil, err
+	}
 	if !o.bucket.Configured() {
 		return nil, errors.New("no object storage; give --objstore.config or --objstore.config-file")
 	}
@@ -123,7 +128,7 @@ func ignored() []daemon.Ignored {
 		noWeb      = "the block viewer is not built yet"
 		noSize     = "nothing is guessed"
 	)
-	list := []daemon.Ignored{
+	return []daemon.Ignored{
 		{Name: "cache-index-header", Switch: true, Reason: wholeIndex},
 		{Name: "index-cache-size", Reason: ownCache},
 		{Name: "chunk-pool-size", Reason: "requests are bounded by --store.request-bytes"},
@@ -146,15 +151,7 @@ func ignored() []daemon.Ignored {
 		{Name: "web.disable-cors", Switch: true, Reason: noWeb},
 		{Name: "bucket-web-label", Reason: noWeb},
 		{Name: "disable-admin-operations", Switch: true, Reason: noWeb},
-	}
-	for _, content := range []daemon.Ignored{
-		{Name: "index-cache.config", Reason: ownCache},
-		{Name: "store.caching-bucket.config", Reason: ownCache},
 		{Name: "objstore-parquet.config", Reason: noParquet},
-	} {
-		file := content
-		file.Name += "-file"
-		list = append(list, content, file)
+		{Name: "objstore-parquet.config-file", Reason: noParquet},
 	}
-	return list
 }

@@ -59,6 +59,14 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		return fmt.Errorf("check bucket: %w", err)
 	}
 
+	shared, err := o.shared.open(ctx, d.Logger, d.Registry)
+	if err != nil {
+		return err
+	}
+	if shared != nil {
+		defer func() { err = errors.Join(err, shared.Close()) }()
+		o.store.Cache.Remote = shared
+	}
 	gateway, err := store.New(bkt, o.store, d.Logger, d.Registry)
 	if err != nil {
 		return fmt.Errorf("open store in %s: %w", o.store.Dir, err)

@@ -229,7 +229,19 @@ store
   "addresses":
   - "dnssrv+_client._tcp.memcached.thanos.svc"
 "type": "memcached"
---store.caching-bucket.config="type": "memcached"
+--store.caching-bucket.config="config":
+  "addresses":
+  - "dnssrv+_client._tcp.memcached.thanos.svc"
+"type": "memcached"
+"blocks_iter_ttl": "5m"
+"chunk_object_attrs_ttl": "24h"
+"chunk_subrange_size": 16000
+"chunk_subrange_ttl": "24h"
+"max_chunks_get_range_requests": 3
+"metafile_content_ttl": "24h"
+"metafile_doesnt_exist_ttl": "15m"
+"metafile_exists_ttl": "2h"
+"metafile_max_size": "1MiB"
 --min-time=-6w
 --max-time=-2h
 --store.grpc.touched-series-limit=100000

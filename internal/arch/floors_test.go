@@ -40,6 +40,8 @@ func plan() map[string]rule {
 		"bucket/internal/contract": {storage, ""},
 		"bucket/s3":                {storage, "bucket/internal/contract"},
 
+		"sharedcache": {storage, ""},
+
 		"block":      {formats, ""},
 		"chunkcodec": {formats, ""},
 		"aggrchunk":  {formats, "chunkcodec"},
@@ -73,7 +75,7 @@ func plan() map[string]rule {
 		"query/promapi": {face, "query"},
 
 		"cmd/sidecar": {wiring, "daemon bucket block sidecar storeapi proxyapi promclient"},
-		"cmd/store":   {wiring, "daemon bucket block fetcher pagecache store storeapi"},
+		"cmd/store":   {wiring, "daemon bucket block fetcher pagecache sharedcache store storeapi"},
 		"cmd/query":   {wiring, "daemon dedup query query/columnar query/promapi storeapi proxyapi"},
 		"cmd/compact": {wiring, "daemon bucket block dedup fetcher planner compact"},
 		"cmd/bucket":  {wiring, "daemon bucketops " + belowWires + " " + allWires},

@@ -143,6 +143,9 @@ func (d declarations) Content(name, help string) *Content {
 	return c
 }
 
+// Name is that of the flag that takes the text.
+func (c *Content) Name() string { return c.name }
+
 // Read returns the setting's bytes with $(NAME) replaced by the environment
 // variable NAME, empty if neither flag was given. A variable that is not set is
 // an error.

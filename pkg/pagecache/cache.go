@@ -95,12 +95,19 @@ func (c *Cache) Read(ctx context.Context, o Object, p []byte, off int64) error {
 
 // Forget drops what is kept of the n bytes at off, because they turned out to be wrong.
 func (c *Cache) Forget(o Object, off, n int64) {
+	var keys []string
 	for i := off / pageSize; i*pageSize < off+n; i++ {
 		k := pageKey{o, i}
 		c.memory.shard(k).forget(k)
 		if c.disk != nil {
 			c.disk.forget(k)
 		}
+		if c.opts.Remote != nil {
+			keys = append(keys, k.remoteKey())
+		}
+	}
+	if len(keys) > 0 {
+		c.opts.Remote.Delete(context.Background(), keys...)
 	}
 }
 

@@ -182,7 +182,7 @@ func (d *disk) candidates(key uint64) (found []candidate) {
 // The pieces are sorted.
 func (d *disk) read(k pageKey, pieces []*piece) *part {
 	base := k.n * pageSize
-	p := &part{object: k.object, off: pieces[0].off, end: pieces[len(pieces)-1].end}
+	p := newPart(k.object, pieces)
 	for _, c := range d.candidates(k.diskKey()) {
 		var missing []*piece
 		for _, piece := range pieces {
@@ -194,17 +194,27 @@ func (d *disk) read(k pageKey, pieces []*piece) *part {
 			continue
 		}
 		buffer := d.pool.get(int64(c.length))
-		for x := d.extents(k, c, buffer); len(missing) > 0; missing = missing[1:] {
-			if e, ok := x.covering(missing[0].off, missing[0].end); ok {
-				p.take(missing[0], e, d.pool)
-			}
-		}
+		p.takeAll(missing, d.extents(k, c, buffer), d.pool)
 		d.pool.put(buffer)
 	}
 	if len(p.pieces) == 0 {
 		return nil
 	}
 	return p
+}
+
+// newPart returns a part that pieces of one page can be taken into.
+func newPart(o Object, pieces []*piece) *part {
+	return &part{object: o, off: pieces[0].off, end: pieces[len(pieces)-1].end}
+}
+
+// takeAll copies the pieces that extents cover.
+func (p *part) takeAll(pieces []*piece, x extents, pool *buffers) {
+	for _, piece := range pieces {
+		if e, ok := x.covering(piece.off, piece.end); ok {
+			p.take(piece, e, pool)
+		}
+	}
 }
 
 // take copies a piece out of an extent that covers it.

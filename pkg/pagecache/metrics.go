@@ -9,6 +9,7 @@ type metrics struct {
 	needed  prometheus.Counter
 	memory  prometheus.Counter
 	disk    prometheus.Counter
+	remote  prometheus.Counter
 	shared  prometheus.Counter
 	fetched prometheus.Counter
 
@@ -23,6 +24,8 @@ type metrics struct {
 	bandwidth   prometheus.Gauge
 	memoryBytes prometheus.Gauge
 	memoryPages prometheus.Gauge
+
+	remoteCorrupt prometheus.Counter
 
 	diskUp        prometheus.Gauge
 	diskBytes     prometheus.Gauge
@@ -44,12 +47,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	served := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "varve_pagecache_served_bytes_total",
-		Help: "Bytes that were wanted and not asked of the bucket, by where they were: memory, disk, or under way for another reader (shared).",
+		Help: "Bytes that were wanted and not asked of the bucket, by where they were: memory, disk, a cache that processes share (remote), or under way for another reader (shared).",
 	}, []string{"from"})
 	return &metrics{
 		needed:  counter("needed_bytes_total", "Bytes that were wanted."),
 		memory:  served.WithLabelValues("memory"),
 		disk:    served.WithLabelValues("disk"),
+		remote:  served.WithLabelValues("remote"),
 		shared:  served.WithLabelValues("shared"),
 		fetched: counter("fetched_bytes_total", "Bytes that came from the bucket."),
 
@@ -64,6 +68,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		bandwidth:   gauge("bandwidth_bytes_per_second", "Bandwidth of one connection after its first byte, moving average."),
 		memoryBytes: gauge("memory_bytes", "Memory of cached pages, bookkeeping included."),
 		memoryPages: gauge("memory_pages", "Pages in memory."),
+
+		remoteCorrupt: counter("remote_corrupt_total", "Records of a remote cache that were not what was written, and were dropped."),
 
 		diskUp:        gauge("disk_up", "1 if pages are kept on local disk, 0 if they should be and cannot."),
 		diskBytes:     gauge("disk_bytes", "Bytes of the files of cached pages."),

@@ -14,6 +14,9 @@ type Options struct {
 	// at any time. Without a directory, or with 0 bytes, pages are kept in memory only.
 	Dir       string
 	DiskBytes int64
+	// Remote keeps pages where other processes find them too; it may be nil. What comes
+	// in long requests is not kept there.
+	Remote Remote
 	// Concurrency is the most requests to the bucket in flight; a bucket that says
 	// it is asked too much gets fewer.
 	Concurrency int

@@ -85,7 +85,9 @@ type batch struct {
 	own   []*piece // that nobody else brings
 	lease *Lease
 
-	fromMemory, disk, shared int64
+	found map[pageKey]extents // what the remote cache has of pages that were looked up
+
+	fromMemory, disk, remote, shared int64
 }
 
 // want is a range and where its bytes come from, in order.
@@ -140,11 +142,13 @@ func (b *batch) bring(ctx context.Context) ([]*part, error) {
 	}
 	sortPieces(own)
 	parts, missing := b.fromDisk(own)
+	more, missing := b.fromRemote(ctx, missing)
+	parts = append(parts, more...)
 	if len(missing) == 0 {
 		return parts, nil
 	}
 	fetched := plan(missing, b.c.fetcher.price())
-	err := b.c.fetcher.fetch(ctx, b.usage, fetched, b.c.settle)
+	err := b.c.fetcher.fetch(ctx, b.usage, fetched, b.settle)
 	return append(parts, fetched...), err
 }
 
@@ -202,18 +206,23 @@ func pages(pieces []*piece) iter.Seq2[pageKey, []*piece] {
 	}
 }
 
-// bulk is what memory is not for, if there is a disk: so much in one request is
-// rarely wanted again, and if it is, it comes from disk, and then to memory.
+// bulk is what a remote cache is not for, and memory neither, if there is a disk: so
+// much in one request is rarely wanted again, and if it is, it comes from disk, and
+// then to memory.
 const bulk = 256 << 10
 
 // settle ends the pieces of a part that came from the bucket, or did not.
-func (c *Cache) settle(p *part, err error) {
+func (b *batch) settle(p *part, err error) {
+	c := b.c
 	for k, pieces := range pages(p.pieces) {
 		s := c.memory.shard(k)
 		if err == nil {
 			onDisk := c.disk != nil && c.disk.keep(k, p.runs(pieces))
 			if !onDisk || p.wanted < bulk {
 				s.hold(k, pieces)
+			}
+			if c.opts.Remote != nil && p.wanted < bulk {
+				b.tell(k, p.runs(pieces))
 			}
 		}
 		s.settle(k, pieces, err)
@@ -298,9 +307,11 @@ func (b *batch) account(ranges []Range) {
 	b.usage.Needed.Add(needed)
 	b.usage.FromMemory.Add(b.fromMemory)
 	b.usage.FromDisk.Add(b.disk)
+	b.usage.FromRemote.Add(b.remote)
 	b.usage.Shared.Add(b.shared)
 	b.c.metrics.needed.Add(float64(needed))
 	b.c.metrics.memory.Add(float64(b.fromMemory))
 	b.c.metrics.disk.Add(float64(b.disk))
+	b.c.metrics.remote.Add(float64(b.remote))
 	b.c.metrics.shared.Add(float64(b.shared))
 }

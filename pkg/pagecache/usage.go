@@ -10,11 +10,11 @@ import (
 type Usage struct {
 	// Ranges were wanted, Needed bytes long together.
 	Ranges, Needed atomic.Int64
-	// Of those bytes, FromMemory and FromDisk were there, and Shared were on their
-	// way for somebody else. The others came by Requests of one's own, repeated and
+	// Of those bytes, FromMemory, FromDisk and FromRemote were there, and Shared were on
+	// their way for somebody else. The others came by Requests of one's own, repeated and
 	// hedged ones included, which brought Fetched bytes.
-	FromMemory, FromDisk, Shared atomic.Int64
-	Requests, Fetched            atomic.Int64
+	FromMemory, FromDisk, FromRemote, Shared atomic.Int64
+	Requests, Fetched                        atomic.Int64
 	// Retries and Hedges are among the Requests.
 	Retries, Hedges atomic.Int64
 	// Waited is how long reads took that memory alone could not answer, in

@@ -51,6 +51,6 @@ func (r *request) report() {
 	r.g.log.Debug("series answered", "selector", selector(r.Matchers), "took", took,
 		"blocks", len(s.blocks), "touched", r.usage.touched.Load(), "series", s.series.Load(), "chunks", s.numChunks.Load(),
 		"chunk_bytes", r.usage.bytes.Load(), "needed", s.reads.Needed.Load(), "fetched", s.reads.Fetched.Load(),
-		"from_memory", s.reads.FromMemory.Load(), "from_disk", s.reads.FromDisk.Load(), "requests", s.reads.Requests.Load(),
+		"from_memory", s.reads.FromMemory.Load(), "from_disk", s.reads.FromDisk.Load(), "from_remote", s.reads.FromRemote.Load(), "requests", s.reads.Requests.Load(),
 		"select", s.selecting.took(), "rows", s.rows.took(), "fill", s.chunks.took())
 }
