@@ -64,7 +64,10 @@ func parse(args []string, usage io.Writer) (*app, error) {
 
 // commands are all there are, in the order of the help.
 func (a *app) commands() []func() {
-	return []func(){a.ls, a.inspect, a.verify, a.mark, a.unmark}
+	return []func(){
+		a.ls, a.inspect, a.verify, a.mark, a.unmark,
+		a.cleanup, a.retention, a.replicate, a.uploadBlocks, a.downsample,
+	}
 }
 
 // command declares a command that is run after parsing.
@@ -113,12 +116,11 @@ func (s *selection) read() (bucketops.Selection, error) {
 		return out, err
 	}
 	for _, text := range s.matchers {
-		name, value, ok := strings.Cut(text, "=")
-		unquoted, err := strconv.Unquote(value)
-		if !ok || err != nil {
-			return out, fmt.Errorf("--selector=%s: write it as key=\"value\"", text)
+		name, value, err := parseLabel(text)
+		if err != nil {
+			return out, fmt.Errorf("--selector=%s: %w", text, err)
 		}
-		out.Matchers = append(out.Matchers, labels.MustNewMatcher(labels.MatchEqual, name, unquoted))
+		out.Matchers = append(out.Matchers, labels.MustNewMatcher(labels.MatchEqual, name, value))
 	}
 	if s.rules != nil {
 		content, err := s.rules.Read()

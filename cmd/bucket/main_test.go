@@ -155,8 +155,47 @@ func TestVerifyNamesFileAndOffset(t *testing.T) {
 	}
 }
 
+func TestBlocksAreCopiedUploadedAndRemoved(t *testing.T) {
+	config, ids := bucketDir(t)
+	target := "{type: FILESYSTEM, config: {directory: " + t.TempDir() + "}}"
+	id := ids[0].String()
+	data := t.TempDir()
+	_, local := blocktest.DirIn(t, data, blocktest.Spec{Load: "load 15s\n  up 1x20"})
+	for _, step := range []struct {
+		args []string
+		want string // of the rows: action, block, status
+	}{
+		{[]string{"replicate", "--objstore-to.config=" + target, "--dry-run"}, "copy " + ids[0].String() + " planned\ncopy " + ids[1].String() + " planned\n"},
+		{[]string{"replicate", "--objstore-to.config=" + target, "--compaction-max=1", "--single-run"}, "copy " + id + " done\n"},
+		{[]string{"replicate", "--objstore-to.config=" + target, `--matcher={replica=~"a|b"}`}, "copy " + id + " unchanged\ncopy " + ids[1].String() + " done\n"},
+		{[]string{"replicate", "--objstore-to.config=" + target, "--resolution=1h"}, ""},
+		{[]string{"replicate", "--objstore-to.config=" + target, "--compaction=7"}, ""},
+		{[]string{"replicate", "--objstore-to.config=" + target, "--compaction=7", "--id=" + id}, "copy " + id + " unchanged\n"},
+		{[]string{"upload-blocks", "--path=" + data, `--label=cluster="us"`}, "upload " + local.ULID.String() + " done\n"},
+		{[]string{"retention", "--retention.resolution-raw=1w", "--downsampling.disable", "-l", `cluster="us"`}, "mark " + local.ULID.String() + " done\n"},
+		{[]string{"cleanup"}, ""},
+		{[]string{"cleanup", "--delete-delay=0s", "--dry-run"}, "delete " + local.ULID.String() + " planned\n"},
+		{[]string{"cleanup", "--delete-delay=0s"}, "delete " + local.ULID.String() + " done\n"},
+		{[]string{"downsample", "-l", `replica="a"`, "--dry-run"}, "write " + id + " planned\n"},
+	} {
+		out, err := run(t, config, append(step.args, "-o", "tsv")...)
+		if err != nil {
+			t.Fatalf("%v: %v", step.args, err)
+		}
+		var rows strings.Builder
+		for row := range strings.Lines(out) {
+			if cells := strings.Split(row, "\t"); cells[0] != "ACTION" {
+				rows.WriteString(cells[0] + " " + cells[1] + " " + cells[3] + "\n")
+			}
+		}
+		if got := rows.String(); got != step.want {
+			t.Errorf("%v: got\n%swant\n%s", step.args, got, step.want)
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "ls", "inspect", "verify", "mark", "unmark"} {
+	for _, command := range []string{"", "ls", "inspect", "verify", "mark", "unmark", "cleanup", "retention", "replicate", "upload-blocks", "downsample"} {
 		var out bytes.Buffer
 		args := []string{"bucket", command, "--help"}
 		if command == "" {
@@ -194,6 +233,11 @@ func TestMistakesAreNamed(t *testing.T) {
 		"a block that is absent": {"inspect --id=01ARZ3NDEKTSV4RRFFQ69G5FAV", "no complete block 01ARZ3NDEKTSV4RRFFQ69G5FAV"},
 		"a label unquoted":       {"ls -l cluster=eu", `key="value"`},
 		"a mark without reason":  {"mark --id=01ARZ3NDEKTSV4RRFFQ69G5FAV --marker=deletion-mark.json", "--details"},
+		"nowhere to copy to":     {"replicate", "--objstore-to.config"},
+		"a resolution of none":   {"replicate --objstore-to.config=x --resolution=7m", "--resolution=7m"},
+		"a matcher of none":      {"replicate --objstore-to.config=x --matcher={", "--matcher"},
+		"an upload unlabelled":   {"upload-blocks --path=/", "--label"},
+		"retention too short":    {"retention --retention.resolution-raw=1h", "--retention.resolution-raw"},
 		"rules that are none":    {"ls --selector.relabel-config={", "--selector.relabel-config"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -103,6 +103,14 @@ func (s *Scanner) Err() error { return s.err }
 // Warnings returns nothing.
 func (s *Scanner) Warnings() annotations.Annotations { return nil }
 
+// Symbols returns all strings that labels are made of, sorted; none if they cannot be read.
+func (s *Scanner) Symbols() []string {
+	if s.index == nil {
+		return nil
+	}
+	return s.index.symbols
+}
+
 // Stats returns the counts so far.
 func (s *Scanner) Stats() Stats {
 	s.stats.Symbols = s.index != nil && s.index.usable

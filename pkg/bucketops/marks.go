@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/thanos-io/objstore"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
-	"github.com/varve-io/varve/pkg/bucket"
 )
 
 // manual is the machine-readable reason of marks that a person sets; planner
@@ -45,13 +42,14 @@ func (o *Operator) markAction(m block.Mark) Action {
 		m.Reason = ""
 	}
 	return Action{Do: "mark", Block: m.ID, What: string(m.Kind), Why: m.Details, run: func(ctx context.Context) error {
-		names, err := objectsOf(ctx, o.bkt, m.ID)
-		switch {
-		case err != nil:
+		present, err := objectSizes(ctx, o.bkt, m.ID)
+		if err != nil {
 			return err
-		case len(names) == 0:
+		}
+		if len(present) == 0 {
 			return errors.New("the bucket has no object of this block")
-		case slices.Contains(names, string(m.Kind)):
+		}
+		if _, ok := present[string(m.Kind)]; ok {
 			return errUnchanged
 		}
 		return blockio.Mark(ctx, o.bkt, m)
@@ -59,30 +57,19 @@ func (o *Operator) markAction(m block.Mark) Action {
 }
 
 func (o *Operator) unmark(ctx context.Context, id ulid.ULID, kind block.MarkKind) error {
-	names, err := objectsOf(ctx, o.bkt, id)
-	switch {
-	case err != nil:
+	present, err := objectSizes(ctx, o.bkt, id)
+	if err != nil {
 		return err
-	case len(names) == 0:
+	}
+	_, complete := present[block.MetaFile]
+	_, marked := present[string(kind)]
+	switch {
+	case len(present) == 0:
 		return errors.New("the bucket has no object of this block")
-	case !slices.Contains(names, string(kind)):
+	case !marked:
 		return errUnchanged
-	case kind == block.DeletionMark && !slices.Contains(names, block.MetaFile):
+	case kind == block.DeletionMark && !complete:
 		return fmt.Errorf("it has no %s any more: its deletion has begun and cannot be taken back", block.MetaFile)
 	}
 	return blockio.Unmark(ctx, o.bkt, id, kind)
-}
-
-// objectsOf gives the names of a block's objects relative to its directory.
-func objectsOf(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) (names []string, err error) {
-	err = bucket.List(ctx, bkt, block.ObjectName(id, ""), "", func(o bucket.Object) error {
-		if _, rel, ok := block.ParseName(o.Name); ok {
-			names = append(names, rel)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list objects of block %s: %w", id, err)
-	}
-	return names, nil
 }
