@@ -103,7 +103,11 @@ type cell struct {
 	measured   []*track // those whose rhythm gives the scrape interval
 	guess      int64    // the scrape interval when there are none
 	shortest   int64    // no interval in this cell is shorter
+	memory     memory
 }
+
+// memory is for what is chosen, and serves from one replica and one cell to the next.
+type memory struct{ spare, added, beside []run }
 
 // measure finds out what the scrape interval is. Replicas that keep step with
 // the first one have the same, so they are not looked into. As soon as one does not,

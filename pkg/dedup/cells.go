@@ -22,7 +22,7 @@ func (s *cells) advance() (*cell, error) {
 			return nil, err
 		}
 		c := &s.cell
-		*c = cell{start: start, end: saturate(start, Cell), reps: s.reps, tracks: c.tracks[:0], measured: c.measured[:0]}
+		*c = cell{start: start, end: saturate(start, Cell), reps: s.reps, tracks: c.tracks[:0], measured: c.measured[:0], memory: c.memory}
 		for i, r := range s.reps {
 			k, err := newTrack(i, r, s.next[i], max(start, s.done), c.end)
 			if err != nil {

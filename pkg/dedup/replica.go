@@ -23,6 +23,7 @@ type replica struct {
 	units   []unit             // in order of time, apart from each other
 	s       chunkcodec.Samples // in place of a histogram there is its sum, by which stale markers are known
 	within  []int              // units whose samples s holds, in that order
+	marks   []int              // where stale markers stand in s, unit by unit in that order
 	decoded int                // how many chunks were decoded
 	few     chunkcodec.Samples // the first ones of a chunk
 	medians medians            // of the track that was loaded last
@@ -42,8 +43,8 @@ type unit struct {
 	at               int // where they begin in s, unread before they are decoded
 
 	// Known once they are decoded:
-	shortest, longest int64               // the distances between them
-	stale             bool                // whether there are stale markers
+	shortest, longest int64               // no distance between them is shorter, or longer
+	mark, markEnd     int                 // its stale markers in marks
 	joined            *chunkcodec.Samples // what they are, where they come from several chunks
 }
 
@@ -79,7 +80,8 @@ func (r *replica) resetWhole(chunks []series.Chunk) error {
 
 func (r *replica) clear(chunks []series.Chunk) {
 	r.s.Reset()
-	r.chunks, r.units, r.within, r.decoded = sorted(chunks), r.units[:0], r.within[:0], 0
+	r.chunks, r.units, r.decoded = sorted(chunks), r.units[:0], 0
+	r.within, r.marks = r.within[:0], r.marks[:0]
 	r.forget()
 }
 
@@ -134,12 +136,12 @@ func (r *replica) read(i int) error {
 		return nil
 	}
 	r.within = append(r.within, i)
-	u.shortest, u.longest = extent(times)
+	u.shortest, u.longest = limits(times)
 	if u.shortest <= 0 || times[0] < u.minTime || times[u.n-1] > u.maxTime {
 		return errMisplaced
 	}
 	u.minTime, u.maxTime = times[0], times[u.n-1]
-	u.stale = r.anyStale(at, at+u.n)
+	r.findMarks(u)
 	return nil
 }
 
@@ -286,6 +288,25 @@ func extent(times []int64) (shortest, longest int64) {
 	return shortest, longest
 }
 
+// limits are the extent where distances differ by much, and near ones where all are
+// like the first, which takes less time to see. Guarded by BenchmarkDedup.
+func limits(times []int64) (shortest, longest int64) {
+	if len(times) < 2 || times[1] <= times[0] {
+		return extent(times)
+	}
+	d, last := times[1]-times[0], times[1]
+	shortest, longest = d-d/8, d+d/8
+	beyond := int64(0) // negative as soon as one is
+	for _, t := range times[2:] {
+		beyond |= (t - last - shortest) | (longest - (t - last))
+		last = t
+	}
+	if beyond < 0 {
+		return extent(times)
+	}
+	return shortest, longest
+}
+
 func increasing(times []int64) bool {
 	shortest, _ := extent(times)
 	return shortest > 0
@@ -313,14 +334,26 @@ func (r *replica) unitOf(i int) int {
 // stale reports whether the sample at position i of s is a stale marker.
 func (r *replica) stale(i int) bool { return value.IsStaleNaN(r.s.V[i]) }
 
-// anyStale reports whether there is a stale marker among samples from up to to of s. Guarded by BenchmarkDedup.
-func (r *replica) anyStale(from, to int) bool {
-	for _, v := range r.s.V[from:to] {
-		if v != v && value.IsStaleNaN(v) { //nolint:gocritic // the first condition is cheaper, and next to never true
-			return true
+// findMarks looks for the stale markers of a unit that was decoded last. Guarded by BenchmarkDedup.
+func (r *replica) findMarks(u *unit) {
+	u.mark = len(r.marks)
+	for i, v := range r.s.V[u.at:] {
+		if value.IsStaleNaN(v) {
+			r.marks = append(r.marks, u.at+i)
 		}
 	}
-	return false
+	u.markEnd = len(r.marks)
+}
+
+// marksIn are where stale markers stand in s, of those samples of a decoded unit.
+func (r *replica) marksIn(u *unit, from, to int) []int {
+	marks := r.marks[u.mark:u.markEnd]
+	if len(marks) == 0 || to-from == u.n {
+		return marks
+	}
+	i, _ := slices.BinarySearch(marks, u.at+from)
+	j, _ := slices.BinarySearch(marks, u.at+to)
+	return marks[i:j]
 }
 
 // sorted returns the chunks in a total order, each once.

@@ -23,6 +23,7 @@ type track struct {
 	lazy  bool    // whether load has not been called
 	stale bool    // whether there are stale markers
 	brief int64   // no median of neighbouring distances is shorter
+	usual int64   // the median that was found last
 	long  []int   // where distances begin that could be holes by the replica's own rhythm
 }
 
@@ -71,8 +72,33 @@ func newTrack(rep int, r *replica, lo int, start, end int64) (track, error) {
 
 // position is that of the first sample of a decoded unit at t or later.
 func position(r *replica, u *unit, t int64) int {
-	n, _ := slices.BinarySearch(r.s.T[u.at:u.at+u.n], t)
+	n, _ := search(r.s.T[u.at:u.at+u.n], t)
 	return n
+}
+
+// search is slices.BinarySearch that begins where t stands if times are evenly
+// spaced, as they nearly are. Guarded by BenchmarkDedup.
+func search(times []int64, t int64) (at int, found bool) {
+	last := len(times) - 1
+	if last < 0 || t <= times[0] {
+		return 0, last >= 0 && t == times[0]
+	}
+	if t > times[last] {
+		return last + 1, false
+	}
+	at = int(float64(t-times[0]) / float64(times[last]-times[0]) * float64(last))
+	at = min(max(at, 1), last)
+	for range 2 * reach {
+		switch {
+		case times[at] < t:
+			at++
+		case times[at-1] >= t:
+			at--
+		default:
+			return at, times[at] == t
+		}
+	}
+	return slices.BinarySearch(times, t)
 }
 
 // span is the part of unit u that lies in the cell.
@@ -210,7 +236,7 @@ func (k *track) scrapes() {
 	for u := k.lo; u < k.hi; u++ {
 		unit, span := &k.r.units[u], k.span(u)
 		joined = joined && (u == k.lo || unit.at == k.r.units[u-1].at+k.r.units[u-1].n)
-		k.stale = k.stale || unit.stale && k.r.anyStale(unit.at+span.from, unit.at+span.to)
+		k.stale = k.stale || len(k.r.marksIn(unit, span.from, span.to)) > 0
 		n += span.to - span.from
 	}
 	if joined && !k.stale {
@@ -220,12 +246,13 @@ func (k *track) scrapes() {
 	}
 	k.times = slices.Grow(k.r.times[:0], n)
 	for u := k.lo; u < k.hi; u++ {
-		at, span := k.r.units[u].at, k.span(u)
-		for i := at + span.from; i < at+span.to; i++ {
-			if !k.r.stale(i) {
-				k.times = append(k.times, s.T[i])
-			}
+		unit, span := &k.r.units[u], k.span(u)
+		from := unit.at + span.from
+		for _, mark := range k.r.marksIn(unit, span.from, span.to) {
+			k.times = append(k.times, s.T[from:mark]...)
+			from = mark + 1
 		}
+		k.times = append(k.times, s.T[from:unit.at+span.to]...)
 	}
 	k.r.times = k.times
 }
@@ -235,28 +262,42 @@ func (k *track) measured() bool { return len(k.times) > minDeltas }
 
 // around is the median distance between samples near t; it needs two of them.
 func (k *track) around(t int64) int64 {
-	i, found := slices.BinarySearch(k.times, t)
+	i, found := search(k.times, t)
 	if !found {
 		i--
 	}
 	n := len(k.times) - 1
 	i = min(max(i, 0), n-1)
 	known := &k.r.medians[i%len(k.r.medians)]
-	if known.at == i+1 {
-		return known.median
+	if known.at != i+1 {
+		k.usual = median(k.times[max(0, i-reach):min(n, i+reach+1)+1], k.usual)
+		known.at, known.median = i+1, k.usual
+	}
+	return known.median
+}
+
+// median is that of the distances between so many times as around asks for; guess mostly is, too. Guarded by BenchmarkDedup.
+func median(times []int64, guess int64) int64 {
+	shorter, equal, last := 0, 0, times[0]
+	for _, t := range times[1:] {
+		if t-last < guess {
+			shorter++
+		}
+		if t-last == guess {
+			equal++
+		}
+		last = t
+	}
+	if middle := (len(times) - 2) / 2; shorter <= middle && middle < shorter+equal {
+		return guess
 	}
 	var buf [2*reach + 1]int64
-	window := buf[:0]
-	for j := max(0, i-reach); j < min(n, i+reach+1); j++ {
-		window = append(window, k.times[j+1]-k.times[j])
-	}
-	known.at, known.median = i+1, quantile(window, 2)
-	return known.median
+	return quantile(appendDeltas(buf[:0], times), 2)
 }
 
 // away is the distance from t to the nearest sample.
 func (k *track) away(t int64) int64 {
-	i, _ := slices.BinarySearch(k.times, t)
+	i, _ := search(k.times, t)
 	nearest := int64(math.MaxInt64)
 	if i < len(k.times) {
 		nearest = k.times[i] - t
@@ -283,7 +324,7 @@ func (k *track) typical() int64 {
 // beat is the position of t in the rhythm of the track, in thousandths of a
 // scrape since the first one. A distance counts as one scrape, a hole as many as are missing in it.
 func (k *track) beat(t int64) int64 {
-	i, found := slices.BinarySearch(k.times, t)
+	i, found := search(k.times, t)
 	if !found {
 		i--
 	}

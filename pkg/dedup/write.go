@@ -58,7 +58,10 @@ func (w *writer) add(r run) error {
 				return err
 			}
 		}
-		to := min(r.to, position(rep, u, saturate(cellStart(t), Cell)))
+		to := r.to
+		if end := saturate(cellStart(t), Cell); rep.s.T[u.at+to-1] >= end {
+			to = min(to, position(rep, u, end))
+		}
 		if err := rep.copyTo(&w.open, r.unit, from, to); err != nil {
 			return err
 		}
