@@ -69,6 +69,9 @@ func (e *Encoder) Append(dst []Chunk, s *Samples) ([]Chunk, error) {
 
 // encoding is that of the chunk which begins at position from, and where it ends at the latest.
 func (s *Samples) encoding(from int) (enc chunkenc.Encoding, end int) {
+	if len(s.ST) == 0 && len(s.H) == 0 && len(s.FH) == 0 { // nearly always
+		return chunkenc.EncXOR, min(from+MaxSamples, s.Len())
+	}
 	typ, started := s.Type(from), s.Start(from) != 0
 	enc = typ.ChunkEncoding(started, started)
 	for end = from + 1; end < min(from+MaxSamples, s.Len()); end++ {
