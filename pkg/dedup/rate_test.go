@@ -48,11 +48,14 @@ func (r *rater) rate(s *chunkcodec.Samples, t, window int64) float64 {
 	return out[0].F
 }
 
-// rateErrors are relative errors of rates, by what was asked.
-type rateErrors struct{ result, best []float64 }
+// rateErrors are relative errors of rates, by what was asked: those of the result, of the
+// best whole replica, and of the result where it does not show the very samples of a whole replica.
+type rateErrors struct{ result, best, made []float64 }
 
 // TestRatesAreThoseOfAWholeReplica asks for rates of windows in which some replica has no hole, and
 // compares the errors of the result with those of the best such replica, whichever that is in each window.
+// Of several whole replicas the best one is known only to who knows the truth. Over 25,000 worlds the worst of the lucky ones
+// may err by less than that of any choice, so at worst only such windows count in which the result is no whole replica's.
 func TestRatesAreThoseOfAWholeReplica(t *testing.T) {
 	cases := *worlds
 	if testing.Short() {
@@ -75,7 +78,7 @@ func TestRatesAreThoseOfAWholeReplica(t *testing.T) {
 				}
 				lock.Lock()
 				defer lock.Unlock()
-				all.result, all.best = append(all.result, e.result...), append(all.best, e.best...)
+				all.result, all.best, all.made = append(all.result, e.result...), append(all.best, e.best...), append(all.made, e.made...)
 			})
 		}
 	})
@@ -86,11 +89,13 @@ func TestRatesAreThoseOfAWholeReplica(t *testing.T) {
 		limit = 1.4 // the p99 and the worst of so few windows, as in 1,000 worlds, are a matter of luck
 	}
 	for name, i := range map[string]int{"p50": n / 2, "p90": n * 9 / 10, "p99": n * 99 / 100, "worst": n - 1} {
-		got, best := all.result[i], all.best[i]
-		t.Logf("%s of %d windows: %.4f, the best whole replica's %.4f", name, n, got, best)
-		if (name == "p99" || name == "worst") && got > limit*best {
-			t.Errorf("%s of %d windows: error %.4f, want at most %.1f times the best whole replica's %.4f", name, n, got, limit, best)
-		}
+		t.Logf("%s of %d windows: %.4f, the best whole replica's %.4f", name, n, all.result[i], all.best[i])
+	}
+	if got, best := all.result[n*99/100], all.best[n*99/100]; got > limit*best {
+		t.Errorf("p99 of %d windows: error %.4f, want at most %.1f times the best whole replica's %.4f", n, got, limit, best)
+	}
+	if got, best := slices.Max(all.made), all.best[n-1]; got > limit*best {
+		t.Errorf("worst of %d windows: error %.4f, want at most %.1f times the best whole replica's %.4f", n, got, limit, best)
 	}
 }
 
@@ -115,14 +120,19 @@ func (w *world) rates(got *chunkcodec.Samples, e *rateErrors) {
 			}
 			return 1
 		}
-		best := math.Inf(1)
+		best, made := math.Inf(1), true
 		for i := range w.replicas {
 			if w.wholeBetween(i, at-window, at) {
 				best = min(best, off(&w.replicas[i]))
+				made = made && !slices.Equal(scrapes(cut(&w.replicas[i], at-window, at+1)), scrapes(cut(got, at-window, at+1)))
 			}
 		}
-		if !math.IsInf(best, 1) {
-			e.result, e.best = append(e.result, off(got)), append(e.best, best)
+		if math.IsInf(best, 1) {
+			continue
+		}
+		e.result, e.best = append(e.result, off(got)), append(e.best, best)
+		if made {
+			e.made = append(e.made, off(got))
 		}
 	}
 }
