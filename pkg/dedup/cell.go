@@ -99,10 +99,11 @@ func appendDeltas(dst, times []int64) []int64 {
 type cell struct {
 	start, end int64 // end is exclusive
 	reps       []*replica
-	tracks     []track  // in the order in which they are taken
-	measured   []*track // those whose rhythm gives the scrape interval
-	guess      int64    // the scrape interval when there are none
-	shortest   int64    // no interval in this cell is shorter
+	tracks     []track                        // in the order in which they are taken
+	measured   []*track                       // those whose rhythm gives the scrape interval
+	guess      int64                          // the scrape interval when there are none
+	shortest   int64                          // no interval in this cell is shorter
+	recent     [2]struct{ t, interval int64 } // what interval gave last
 	memory     memory
 }
 
@@ -213,6 +214,11 @@ func (c *cell) interval(t int64) int64 {
 	if len(c.measured) == 0 {
 		return c.guess
 	}
+	for _, known := range c.recent {
+		if known.t == t && known.interval > 0 {
+			return known.interval
+		}
+	}
 	best, longest := int64(math.MaxInt64), int64(0)
 	for _, k := range c.measured {
 		interval := k.around(t)
@@ -222,7 +228,9 @@ func (c *cell) interval(t int64) int64 {
 		}
 		best = min(best, interval)
 	}
-	return min(best, longest)
+	c.recent[1] = c.recent[0]
+	c.recent[0].t, c.recent[0].interval = t, min(best, longest)
+	return c.recent[0].interval
 }
 
 // hole reports whether there is one between two neighbours.

@@ -142,5 +142,9 @@ func (l *line) breaksRhythm(edge int64, tail, head []int64) bool {
 	if rhythm > 2*edgeReach {
 		return false
 	}
-	return tooNear(head[0]-tail[len(tail)-1], rhythm) || reversed(l.reps, l.tail, l.head, rhythm)
+	if tooNear(head[0]-tail[len(tail)-1], rhythm) {
+		return true
+	}
+	d, older := reversed(l.reps, l.tail, l.head)
+	return older && !tooFar(d, rhythm)
 }

@@ -95,14 +95,14 @@ func (f *filling) take(right border) error {
 	rows := added[n:]
 	for !left.edge && len(rows) > 0 {
 		r := rows[0]
-		if !reversed(f.reps, left.at, r.at(f.reps, 0), f.interval(left.t)) {
+		if d, older := reversed(f.reps, left.at, r.at(f.reps, 0)); !older || tooFar(d, f.interval(left.t)) {
 			break
 		}
 		rows = skip(rows, 1)
 	}
 	for !right.edge && len(rows) > 0 {
 		r := &rows[len(rows)-1]
-		if !reversed(f.reps, r.at(f.reps, r.to-r.from-1), right.at, f.interval(right.t)) {
+		if d, older := reversed(f.reps, r.at(f.reps, r.to-r.from-1), right.at); !older || tooFar(d, f.interval(right.t)) {
 			break
 		}
 		if r.to--; r.from == r.to {
@@ -113,12 +113,14 @@ func (f *filling) take(right border) error {
 	return nil
 }
 
-// reversed reports whether b, which stands behind a with no hole between them, is known to be
-// older: it counts for a process that had ended when that of a began. Start timestamps
-// tell. Nothing follows from a lower value under the same one, which gauges carry, too; and a start
-// long before b may be a guess, of the time at which a replica first saw the series.
-func reversed(reps []*replica, a, b ref, interval int64) bool {
+// reversed reports whether b, which stands behind a, is known to be older: it counts for a process that had ended when that of a began.
+// Start timestamps tell. Nothing follows from a lower value under the same one, which gauges carry, too. Nor from a start
+// long before b, which may be a guess, of the time at which a replica first saw the series: d is how long, or how far apart the two samples are.
+func reversed(reps []*replica, a, b ref) (d int64, older bool) {
 	ra, rb := reps[a.rep], reps[b.rep]
 	startA, startB := ra.s.Start(a.i), rb.s.Start(b.i)
-	return startA != 0 && startB != 0 && startB < startA && !tooFar(rb.s.T[b.i]-min(startA, ra.s.T[a.i]), interval)
+	if startA == 0 || startB == 0 || startB >= startA {
+		return 0, false
+	}
+	return rb.s.T[b.i] - min(startA, ra.s.T[a.i]), true
 }

@@ -19,7 +19,8 @@ import (
 // replica holds the chunks of one replica, and the samples of those that were
 // looked into. Its memory is used again for the next series.
 type replica struct {
-	chunks  []series.Chunk     // in a total order, each once
+	chunks  []series.Chunk     // in a total order, each once, none empty
+	counts  []int              // how many samples each says that it has
 	units   []unit             // in order of time, apart from each other
 	s       chunkcodec.Samples // in place of a histogram there is its sum, by which stale markers are known
 	within  []int              // units whose samples s holds, in that order
@@ -56,15 +57,20 @@ var errMisplaced = errors.New("samples are not where the chunk says")
 // reset begins a series. Single chunks are taken at their word until they are
 // needed; those that overlap are decoded here.
 func (r *replica) reset(chunks []series.Chunk) error {
-	r.clear(chunks)
+	if err := r.clear(chunks); err != nil {
+		return err
+	}
 	for lo := 0; lo < len(r.chunks); {
 		hi, maxTime := lo+1, r.chunks[lo].MaxTime
 		for hi < len(r.chunks) && r.chunks[hi].MinTime <= maxTime {
 			maxTime = max(maxTime, r.chunks[hi].MaxTime)
 			hi++
 		}
-		if err := r.add(unit{lo: lo, hi: hi, minTime: r.chunks[lo].MinTime, maxTime: maxTime, at: unread}); err != nil {
-			return err
+		r.units = append(r.units, unit{lo: lo, hi: hi, minTime: r.chunks[lo].MinTime, maxTime: maxTime, n: r.counts[lo], at: unread})
+		if hi-lo > 1 {
+			if err := r.read(len(r.units) - 1); err != nil {
+				return err
+			}
 		}
 		lo = hi
 	}
@@ -74,37 +80,45 @@ func (r *replica) reset(chunks []series.Chunk) error {
 // resetWhole begins a series whose chunks cannot be taken at their word: all
 // samples are decoded and sorted.
 func (r *replica) resetWhole(chunks []series.Chunk) error {
-	r.clear(chunks)
-	return r.add(unit{hi: len(r.chunks), minTime: math.MinInt64, maxTime: math.MaxInt64, at: unread})
+	if err := r.clear(chunks); err != nil || len(r.chunks) == 0 {
+		return err
+	}
+	r.units = append(r.units, unit{hi: len(r.chunks), minTime: math.MinInt64, maxTime: math.MaxInt64, at: unread})
+	return r.read(0)
 }
 
-func (r *replica) clear(chunks []series.Chunk) {
+func (r *replica) clear(chunks []series.Chunk) error {
 	r.s.Reset()
 	r.chunks, r.units, r.decoded = sorted(chunks), r.units[:0], 0
 	r.within, r.marks = r.within[:0], r.marks[:0]
 	r.forget()
+	return r.count()
 }
 
-func (r *replica) add(u unit) error {
-	if u.hi == u.lo+1 {
-		var err error
-		if u.n, err = count(r.chunks[u.lo]); err == nil && u.n > 0 {
-			r.units = append(r.units, u)
+// count asks all chunks how many samples they have, in a loop of its own, in which processors wait for several at a time.
+func (r *replica) count() error {
+	r.counts = r.counts[:0]
+	empty := false
+	for i := range r.chunks {
+		n, err := count(&r.chunks[i])
+		if err != nil {
+			return err
 		}
-		return err
+		empty = empty || n == 0
+		r.counts = append(r.counts, n)
 	}
-	r.units = append(r.units, u)
-	if err := r.read(len(r.units) - 1); err != nil {
-		return err
-	}
-	if r.units[len(r.units)-1].n == 0 {
-		r.units = r.units[:len(r.units)-1]
+	if empty {
+		r.chunks = slices.DeleteFunc(slices.Clone(r.chunks), func(c series.Chunk) bool {
+			n, _ := count(&c)
+			return n == 0
+		})
+		r.counts = slices.DeleteFunc(r.counts, func(n int) bool { return n == 0 })
 	}
 	return nil
 }
 
 // count is the number of samples that a chunk's header says. Opening the chunk allocates, so it is left to rare encodings.
-func count(c series.Chunk) (int, error) {
+func count(c *series.Chunk) (int, error) {
 	switch c.Encoding {
 	case chunkenc.EncXOR, chunkenc.EncXOR2, chunkenc.EncHistogram, chunkenc.EncFloatHistogram:
 		if len(c.Data) >= 2 {
@@ -132,12 +146,9 @@ func (r *replica) read(i int) error {
 	times := r.s.T[at:]
 	u.at, u.n = at, len(times)
 	r.decoded += u.hi - u.lo
-	if u.n == 0 {
-		return nil
-	}
 	r.within = append(r.within, i)
 	u.shortest, u.longest = limits(times)
-	if u.shortest <= 0 || times[0] < u.minTime || times[u.n-1] > u.maxTime {
+	if u.n == 0 || u.shortest <= 0 || times[0] < u.minTime || times[u.n-1] > u.maxTime {
 		return errMisplaced
 	}
 	u.minTime, u.maxTime = times[0], times[u.n-1]
@@ -164,7 +175,7 @@ func (r *replica) decode(u *unit) error {
 	return nil
 }
 
-func isFloat(c series.Chunk) bool {
+func isFloat(c *series.Chunk) bool {
 	return c.Encoding == chunkenc.EncXOR || c.Encoding == chunkenc.EncXOR2
 }
 
@@ -193,7 +204,7 @@ func (r *replica) copyTo(dst *chunkcodec.Samples, i, from, to int) error {
 	switch {
 	case u.joined != nil:
 		dst.Append(u.joined, from, to)
-	case isFloat(r.chunks[u.lo]):
+	case isFloat(&r.chunks[u.lo]):
 		dst.Append(&r.s, u.at+from, u.at+to)
 	default:
 		if err := r.readWhole(i); err != nil {
@@ -291,18 +302,19 @@ func extent(times []int64) (shortest, longest int64) {
 // limits are the extent where distances differ by much, and near ones where all are
 // like the first, which takes less time to see. Guarded by BenchmarkDedup.
 func limits(times []int64) (shortest, longest int64) {
-	if len(times) < 2 || times[1] <= times[0] {
+	if len(times) < 2 {
 		return extent(times)
 	}
 	d, last := times[1]-times[0], times[1]
-	shortest, longest = d-d/8, d+d/8
-	beyond := int64(0) // negative as soon as one is
-	for _, t := range times[2:] {
-		beyond |= (t - last - shortest) | (longest - (t - last))
-		last = t
-	}
-	if beyond < 0 {
+	if d <= 0 || d > Cell {
 		return extent(times)
+	}
+	shortest, longest = d-d/8, d+d/8
+	for _, t := range times[2:] {
+		if uint64(t-last-shortest) > uint64(longest-shortest) { // shorter or longer
+			return extent(times)
+		}
+		last = t
 	}
 	return shortest, longest
 }
