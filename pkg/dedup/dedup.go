@@ -94,40 +94,48 @@ func (d *deduplicator) merge(of [][]series.Chunk, k kind, o Options) ([]series.C
 	if k.aggregate {
 		return mergeAggregates(of, k.resolution)
 	}
+	err := d.raw(of, o, func(reps []*replica, runs []run) error {
+		d.write.begin(reps, k.resolution, len(of[0])+len(of[0])/8)
+		return d.write.write(runs)
+	})
+	return d.write.out, err
+}
+
+// raw deduplicates raw chunks and hands on what was chosen. It does so once more where chunks turn out to hold misplaced samples.
+func (d *deduplicator) raw(of [][]series.Chunk, o Options, use func([]*replica, []run) error) error {
 	for len(d.reps) < len(of) {
 		d.reps = append(d.reps, &replica{})
 	}
 	reps := d.reps[:len(of)]
-	out, err := d.raw(reps, of, k, o, (*replica).reset)
-	if errors.Is(err, errMisplaced) {
-		out, err = d.raw(reps, of, k, o, (*replica).resetWhole)
+	runs, err := d.choose(reps, of, o, (*replica).reset)
+	if err == nil {
+		err = use(reps, runs)
 	}
-	return out, err
+	if !errors.Is(err, errMisplaced) {
+		return err
+	}
+	if runs, err = d.choose(reps, of, o, (*replica).resetWhole); err != nil {
+		return err
+	}
+	return use(reps, runs)
 }
 
-// raw deduplicates raw chunks, which reset makes known to the replicas.
-func (d *deduplicator) raw(reps []*replica, of [][]series.Chunk, k kind, o Options, reset func(*replica, []series.Chunk) error) ([]series.Chunk, error) {
+// choose applies an algorithm to raw chunks, which reset makes known to the replicas.
+func (d *deduplicator) choose(reps []*replica, of [][]series.Chunk, o Options, reset func(*replica, []series.Chunk) error) ([]run, error) {
 	for i, chunks := range of {
 		if err := reset(reps[i], chunks); err != nil {
 			return nil, err
 		}
 	}
-	var runs []run
-	var err error
 	switch o.Func {
 	case Default:
-		runs, err = d.pick(reps)
+		return d.pick(reps)
 	case Chain:
-		runs, err = chosenBy(chain, reps)
+		return chosenBy(chain, reps)
 	case Penalty:
-		runs, err = chosenBy(penalty, reps)
+		return chosenBy(penalty, reps)
 	}
-	if err != nil {
-		return nil, err
-	}
-	d.write.begin(reps, k.resolution, len(of[0])+len(of[0])/8)
-	err = d.write.write(runs)
-	return d.write.out, err
+	return nil, fmt.Errorf("%s is unknown", o.Func)
 }
 
 // pick is the default algorithm, cell by cell. Its result stays valid until it is called again.

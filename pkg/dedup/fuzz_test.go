@@ -277,6 +277,7 @@ func FuzzBorders(f *testing.F) {
 			named("other chunk borders", difference(unpack(t, dedupe(t, w.chunks(t, seed+1)...)), got)) +
 			named("a query in two parts", w.inParts(t, in, got)) +
 			named("compacted in part", w.compacted(t, in, got)) +
+			named("as samples", difference(asSamples(t, in), got)) +
 			named("once more", difference(unpack(t, dedupe(t, once)), got)); broken != "" {
 			t.Error(broken)
 		}

@@ -1,0 +1,96 @@
+package dedup
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/varve-io/varve/pkg/chunkcodec"
+	"github.com/varve-io/varve/pkg/series"
+)
+
+// Reader gives the samples of what Chunks makes, for those who would decode it at once. It keeps memory from one series
+// to the next; it is not safe for concurrent use.
+type Reader struct {
+	opts   Options
+	dedup  deduplicator
+	memory chunkcodec.Decoder // of histograms
+}
+
+// NewReader makes a Reader.
+func NewReader(o Options) *Reader { return &Reader{opts: o} }
+
+// errDownsampled says that chunks hold aggregates.
+var errDownsampled = errors.New("downsampled chunks are merged by Chunks alone")
+
+// Append appends to dst what decoding the result of Chunks would give. The replicas
+// are given as to Chunks, and all chunks are raw.
+// Histograms stay valid until Append is called again. After an error dst is as it was.
+func (r *Reader) Append(dst *chunkcodec.Samples, replicas [][]series.Chunk) error {
+	base := dst.Len()
+	err := r.append(dst, replicas)
+	if err != nil {
+		dst.Truncate(base)
+		return fmt.Errorf("read %d replicas as one: %w", len(replicas), err)
+	}
+	return nil
+}
+
+func (r *Reader) append(dst *chunkcodec.Samples, replicas [][]series.Chunk) error {
+	if k := kinds(replicas); len(k) > 1 || len(k) == 1 && k[0].aggregate {
+		return errDownsampled
+	}
+	of, floats := make([][]series.Chunk, 0, len(replicas)), true
+	for _, chunks := range replicas {
+		for i := range chunks {
+			floats = floats && isFloat(&chunks[i])
+		}
+		if len(chunks) > 0 {
+			of = append(of, chunks)
+		}
+	}
+	if len(of) == 0 {
+		return nil
+	}
+	if !floats { // what a histogram knows about the one before it is for the encoder to say
+		return r.encoded(dst, replicas)
+	}
+	base := dst.Len()
+	return r.dedup.raw(of, r.opts, func(reps []*replica, runs []run) error {
+		dst.Truncate(base)
+		for _, row := range runs {
+			if err := reps[row.rep].appendTo(dst, row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// encoded decodes what Chunks gives.
+func (r *Reader) encoded(dst *chunkcodec.Samples, replicas [][]series.Chunk) error {
+	r.memory.Reset()
+	chunks, err := r.dedup.chunks(replicas, r.opts)
+	if err != nil {
+		return err
+	}
+	for _, c := range chunks {
+		if err := r.memory.Decode(c.Encoding, c.Data, dst); err != nil {
+			return fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
+		}
+	}
+	return nil
+}
+
+// appendTo appends the floats of a row.
+func (r *replica) appendTo(dst *chunkcodec.Samples, row run) error {
+	u := &r.units[row.unit]
+	if u.at == unread && row.from == 0 && row.to == u.n { // nobody else wants to know them
+		return r.sums(dst, r.chunks[u.lo], math.MaxInt)
+	}
+	if err := r.read(row.unit); err != nil {
+		return err
+	}
+	dst.Append(&r.s, u.at+row.from, u.at+row.to)
+	return nil
+}
