@@ -129,12 +129,22 @@ func decodeCoarse(c series.Chunk) (d coarse, err error) {
 			d.firstRaw, d.lastRaw = point{column.T[0], column.V[0]}, column.V[last]
 			column.T, column.V = column.T[1:last], column.V[1:last]
 		}
+		if leads(aggrchunk.Kind(k), s.Encoding, column.T, c.Resolution) {
+			column.T, column.FH = column.T[1:], column.FH[1:]
+		}
 		if rows >= 0 && rows != column.Len() {
 			return d, fmt.Errorf("%s of %d windows beside %d: %w", aggrchunk.Kind(k), column.Len(), rows, aggrchunk.ErrInvalid)
 		}
 		rows = column.Len()
 	}
 	return d, nil
+}
+
+// leads reports whether the first sample of a counter of histograms is none of a
+// window's end but the first one of all, which is in the same window as the next.
+func leads(k aggrchunk.Kind, enc chunkenc.Encoding, times []int64, resolution int64) bool {
+	return k == aggrchunk.Counter && enc != chunkenc.EncXOR && len(times) > 1 && resolution > 0 &&
+		floor(times[0], resolution) == floor(times[1], resolution)
 }
 
 func (a *aggregates) windows(rep int, resolution int64) (out []window) {

@@ -185,6 +185,7 @@ func TestDownsampledReplicasThatTakeTurnsKeepTheIncrease(t *testing.T) {
 func TestDownsampledHistogramsAreTakenWindowByWindow(t *testing.T) {
 	build := func(counts ...float64) series.Chunk {
 		var n, sum, counter chunkcodec.Samples
+		counter.AppendFloatHistogram(0, 5_000, tsdbutil.GenerateTestFloatHistogram(0)) // the first one of all
 		for i, count := range counts {
 			at := int64(i+1)*fiveMin - 1
 			n.AppendFloat(0, at, count)

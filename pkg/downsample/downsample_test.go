@@ -433,6 +433,9 @@ func TestHistogramChunksEndAtResets(t *testing.T) {
 			if got := counters[0].CounterResetHint == histogram.CounterReset; got != (i > 0) {
 				t.Errorf("at %s, chunk %d: says that a reset precedes it: got %t, want %t", res, i, got, i > 0)
 			}
+			if got, want := counters[0].Count, hs[i*50].Count; i > 0 && got != want {
+				t.Errorf("at %s, chunk %d begins with a count of %v, want the first one scraped, %v", res, i, got, want)
+			}
 			if got, want := counters[len(counters)-1].Count, hs[i*50+49].Count; got != want {
 				t.Errorf("at %s, chunk %d ends with a count of %v, want the last one scraped, %v", res, i, got, want)
 			}
@@ -443,6 +446,38 @@ func TestHistogramChunksEndAtResets(t *testing.T) {
 		}
 		if total != gained {
 			t.Errorf("at %s: the counter gained %v, want %v", res, total, gained)
+		}
+	}
+}
+
+// TestResetsAreSeenAsFalls reads counters like Thanos, which does not know the headers of chunks: a
+// process that restarts more often than a window has counted less in each life's first histogram than in the last one before.
+func TestResetsAreSeenAsFalls(t *testing.T) {
+	var hs []*histogram.FloatHistogram
+	gained := 0.0
+	for i := range 600 {
+		hs = append(hs, tsdbutil.GenerateTestFloatHistogram(int64(i%20*i)))
+		switch {
+		case i%20 > 0:
+			gained += hs[i].Count - hs[i-1].Count
+		case i > 0:
+			gained += hs[i].Count
+		}
+	}
+	fine := chunksOf(t, histogramChunks(t, hs), block.FiveMin)
+	for res, chunks := range map[block.Resolution][]series.Chunk{
+		block.FiveMin: fine, block.OneHour: chunksOf(t, fine, block.OneHour),
+	} {
+		c := tally{last: hs[0]}
+		for _, chunk := range chunks {
+			counters := histograms(t, decode(t, chunk)[aggrchunk.Counter])
+			counters[0].CounterResetHint = histogram.UnknownCounterReset
+			for _, h := range counters {
+				c.take(h)
+			}
+		}
+		if c.gained != gained {
+			t.Errorf("at %s: a reader that knows no headers sees a gain of %v, want %v", res, c.gained, gained)
 		}
 	}
 }

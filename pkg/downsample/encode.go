@@ -64,27 +64,40 @@ func (e *encoder) chunk(first, last int64, res block.Resolution) series.Chunk {
 	}
 }
 
-// histograms appends chunks of the windows to dst: one, unless a chunk of
-// histograms cannot go on. Then each half is tried.
-func (e *encoder) histograms(dst []series.Chunk, windows []histogramWindow, reset chunkenc.CounterResetHeader, res block.Resolution) ([]series.Chunk, error) {
-	err := e.histogramColumns(windows, reset)
-	if half := len(windows) / 2; errors.Is(err, chunkcodec.ErrUnfit) && half > 0 {
-		if dst, err = e.histograms(dst, windows[:half], reset, res); err != nil {
-			return dst, err
-		}
-		if reset == chunkenc.CounterReset {
-			reset = chunkenc.UnknownCounterReset
-		}
-		return e.histograms(dst, windows[half:], reset, res)
-	}
-	if err != nil {
-		return dst, err
-	}
-	return append(dst, e.chunk(windows[0].t, windows[len(windows)-1].t, res)), nil
+// histogramRows are the windows of a chunk, and the first histogram as it was
+// scraped, nil where the first window says the same; reset is what the counter says of itself.
+type histogramRows struct {
+	first   *scrapedHistogram
+	windows []histogramWindow
+	reset   chunkenc.CounterResetHeader
 }
 
-// histogramColumns encodes the aggregates of histograms; reset is what the counter says of itself.
-func (e *encoder) histogramColumns(windows []histogramWindow, reset chunkenc.CounterResetHeader) error {
+// histograms appends chunks of the rows to dst: one, unless a chunk of
+// histograms cannot go on. Then each half is tried.
+func (e *encoder) histograms(dst []series.Chunk, r histogramRows, res block.Resolution) ([]series.Chunk, error) {
+	err := e.histogramColumns(r)
+	half := len(r.windows) / 2
+	switch {
+	case errors.Is(err, chunkcodec.ErrUnfit) && half > 0:
+		if dst, err = e.histograms(dst, histogramRows{r.first, r.windows[:half], r.reset}, res); err != nil {
+			return dst, err
+		}
+		if r.reset == chunkenc.CounterReset {
+			r.reset = chunkenc.UnknownCounterReset
+		}
+		return e.histograms(dst, histogramRows{nil, r.windows[half:], r.reset}, res)
+	case errors.Is(err, chunkcodec.ErrUnfit) && r.first != nil:
+		r.first = nil
+		return e.histograms(dst, r, res)
+	case err != nil:
+		return dst, err
+	}
+	return append(dst, e.chunk(r.windows[0].t, r.windows[len(r.windows)-1].t, res)), nil
+}
+
+// histogramColumns encodes the aggregates of histograms.
+func (e *encoder) histogramColumns(r histogramRows) error {
+	windows := r.windows
 	e.subs = aggrchunk.Subs{}
 	e.column.Reset()
 	for i := range windows {
@@ -101,8 +114,11 @@ func (e *encoder) histogramColumns(windows []histogramWindow, reset chunkenc.Cou
 		return err
 	}
 	e.column.Reset()
+	if r.first != nil {
+		e.column.AppendFloatHistogram(0, r.first.t, &r.first.FloatHistogram)
+	}
 	for i := range windows {
 		e.column.AppendFloatHistogram(0, windows[i].t, &windows[i].counter)
 	}
-	return e.encode(aggrchunk.Counter, &e.column, chunkenc.EncFloatHistogram, reset)
+	return e.encode(aggrchunk.Counter, &e.column, chunkenc.EncFloatHistogram, r.reset)
 }

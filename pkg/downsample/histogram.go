@@ -34,7 +34,7 @@ func (d *downsampler) rawHistograms(chunks []series.Chunk) error {
 			if value.IsStaleNaN(h.total()) {
 				continue
 			}
-			if err := d.takeHistogram(histogramSample{t: t, count: 1, sum: h, last: h}); err != nil {
+			if err := d.takeHistogram(histogramSample{t: t, count: 1, sum: h, firstT: t, first: h, last: h}); err != nil {
 				return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
 			}
 		}
@@ -54,7 +54,8 @@ func (d *downsampler) coarseHistograms(chunks []series.Chunk) error {
 			return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
 		}
 		count, sum, counter := &d.columns[aggrchunk.Count], &d.columns[aggrchunk.Sum], &d.columns[aggrchunk.Counter]
-		if !slices.Equal(count.T, sum.T) || !slices.Equal(count.T, counter.T) {
+		first := min(1, max(0, counter.Len()-count.Len())) // behind it the windows begin
+		if !slices.Equal(count.T, sum.T) || !slices.Equal(count.T, counter.T[first:]) {
 			return fmt.Errorf("chunk at %d: aggregates of different windows: %w", c.MinTime, aggrchunk.ErrInvalid)
 		}
 		for _, k := range []aggrchunk.Kind{aggrchunk.Sum, aggrchunk.Counter} {
@@ -65,7 +66,10 @@ func (d *downsampler) coarseHistograms(chunks []series.Chunk) error {
 		b.cut = true
 		reset := chunkcodec.ResetHeader(subs[aggrchunk.Counter].Encoding, subs[aggrchunk.Counter].Data) == chunkenc.CounterReset
 		for i, t := range count.T {
-			s := histogramSample{t: t, count: count.V[i], sum: histogramAt(sum, i), last: histogramAt(counter, i), reset: reset && i == 0}
+			s := histogramSample{t: t, count: count.V[i], sum: histogramAt(sum, i), last: histogramAt(counter, first+i), firstT: t, reset: reset && i == 0}
+			if s.first = s.last; i == 0 && counter.T[0] > b.lastT {
+				s.firstT, s.first = counter.T[0], histogramAt(counter, 0)
+			}
 			if err := d.takeHistogram(s); err != nil {
 				return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
 			}
@@ -74,12 +78,13 @@ func (d *downsampler) coarseHistograms(chunks []series.Chunk) error {
 	return d.flushHistograms()
 }
 
-// histogramSample is count histograms that add up to sum and of which the last one is last.
+// histogramSample is count histograms that add up to sum. Of those the last one is known, and
+// at the begin of a chunk the first one; elsewhere the last one stands for it.
 type histogramSample struct {
-	t         int64
-	count     float64
-	sum, last anyHistogram
-	reset     bool // the source says that the counter was reset before
+	t, firstT        int64
+	count            float64
+	sum, first, last anyHistogram
+	reset            bool // the source says that the counter was reset before
 }
 
 // takeHistogram adds a sample. Chunks tell apart only what their writer kept
@@ -120,11 +125,15 @@ func (d *downsampler) flushHistograms() error {
 		case b.reset:
 			reset = chunkenc.CounterReset
 		}
-		if err := unify(b.windows); err != nil {
+		if err := b.unify(); err != nil {
 			return err
 		}
+		rows := histogramRows{windows: b.windows, reset: reset}
+		if b.reset && b.first.t < b.windows[0].t {
+			rows.first = &b.first
+		}
 		var err error
-		if d.out, err = d.encoder.histograms(d.out, b.windows, reset, b.res); err != nil {
+		if d.out, err = d.encoder.histograms(d.out, rows, b.res); err != nil {
 			return err
 		}
 	}
@@ -143,7 +152,8 @@ type histogramBatch struct {
 	end     int64             // of the current window
 	open    bool              // the last window still grows
 	windows []histogramWindow // their memory serves again
-	reset   bool              // the counter was reset before the first of them
+	first   scrapedHistogram  // the first one of all
+	reset   bool              // the counter was reset before it
 
 	cut     bool // the next sample is the first one of its chunk
 	lastT   int64
@@ -157,6 +167,12 @@ type histogramWindow struct {
 	t            int64
 	count        float64
 	sum, counter histogram.FloatHistogram
+}
+
+// scrapedHistogram is a histogram as it was scraped.
+type scrapedHistogram struct {
+	t int64
+	histogram.FloatHistogram
 }
 
 // begin prepares for the samples of another run.
@@ -206,7 +222,7 @@ func (b *histogramBatch) resets(s histogramSample) bool {
 	case s.reset || b.last.none():
 		return s.reset
 	}
-	before, h := b.last.float(&b.scratch[0]), s.last.float(&b.scratch[1])
+	before, h := b.last.float(&b.scratch[0]), s.first.float(&b.scratch[1])
 	unknown := *h // its hint may be about a sample that was left out
 	unknown.CounterResetHint = histogram.UnknownCounterReset
 	return unknown.DetectReset(before)
@@ -217,6 +233,12 @@ func (b *histogramBatch) add(s histogramSample) error {
 	if s.t > b.end {
 		b.close(b.end)
 		b.end = windowEnd(s.t, b.res)
+	}
+	if len(b.windows) == 0 {
+		b.first.t = s.firstT
+		s.first.copyTo(&b.first.FloatHistogram)
+		b.first.Compact(0)
+		b.first.CounterResetHint = histogram.UnknownCounterReset
 	}
 	b.seen++
 	b.lastT, b.last = s.t, s.last
@@ -257,31 +279,39 @@ func (b *histogramBatch) close(end int64) {
 
 // unify brings all histograms to the coarsest schema and the widest zero bucket
 // among them, so that one chunk can hold them.
-func unify(windows []histogramWindow) error {
-	first := &windows[0].sum
-	differs := func(h *histogram.FloatHistogram) bool {
-		return h.Schema != first.Schema || h.ZeroThreshold != first.ZeroThreshold
+func (b *histogramBatch) unify() error {
+	common := &histogram.FloatHistogram{Schema: b.first.Schema, ZeroThreshold: b.first.ZeroThreshold}
+	differs := false
+	for h := range b.all {
+		differs = differs || h.Schema != common.Schema || h.ZeroThreshold != common.ZeroThreshold
 	}
-	if first.UsesCustomBuckets() || !slices.ContainsFunc(windows, func(w histogramWindow) bool { return differs(&w.sum) || differs(&w.counter) }) {
-		return nil // compatible lets only equal bounds into a batch
+	if !differs || b.first.UsesCustomBuckets() { // compatible lets only equal bounds into a batch
+		return nil
 	}
-	common := &histogram.FloatHistogram{Schema: first.Schema, ZeroThreshold: first.ZeroThreshold}
-	for i := range windows {
-		for _, h := range []*histogram.FloatHistogram{&windows[i].sum, &windows[i].counter} {
-			if _, _, _, err := common.Add(h); err != nil {
-				return fmt.Errorf("bring histograms of schemas %d and %d together: %w", common.Schema, h.Schema, err)
-			}
+	for h := range b.all {
+		if _, _, _, err := common.Add(h); err != nil {
+			return fmt.Errorf("bring histograms of schemas %d and %d together: %w", common.Schema, h.Schema, err)
 		}
 	}
-	for i := range windows {
-		for _, h := range []*histogram.FloatHistogram{&windows[i].sum, &windows[i].counter} {
-			out := histogram.FloatHistogram{Schema: common.Schema, ZeroThreshold: common.ZeroThreshold}
-			if _, _, _, err := out.Add(h); err != nil {
-				return fmt.Errorf("bring a histogram of schema %d to %d: %w", h.Schema, common.Schema, err)
-			}
-			out.CounterResetHint = h.CounterResetHint
-			*h = out
+	for h := range b.all {
+		out := histogram.FloatHistogram{Schema: common.Schema, ZeroThreshold: common.ZeroThreshold}
+		if _, _, _, err := out.Add(h); err != nil {
+			return fmt.Errorf("bring a histogram of schema %d to %d: %w", h.Schema, common.Schema, err)
 		}
+		out.CounterResetHint = h.CounterResetHint
+		*h = out
 	}
 	return nil
+}
+
+// all are the histograms that the chunk will hold.
+func (b *histogramBatch) all(yield func(*histogram.FloatHistogram) bool) {
+	if !yield(&b.first.FloatHistogram) {
+		return
+	}
+	for i := range b.windows {
+		if !yield(&b.windows[i].sum) || !yield(&b.windows[i].counter) {
+			return
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
@@ -100,6 +101,41 @@ func (c *tally) follow(p point) (value, error) {
 	return c.rise(c.raw, p.v)
 }
 
+// enter returns the corrected value of a chunk's first sample. Where the last chunk goes on to
+// the end of a window of both, what either of them counted up to there tells it exactly.
+func (c *tally) enter(knots []point) (value, error) {
+	if len(c.ahead) == 0 || c.ahead[0].t > c.at.t {
+		return c.follow(knots[0])
+	}
+	for _, k := range knots[1:] {
+		i := firstAfter(c.ahead, k.t-1)
+		if i == len(c.ahead) {
+			break
+		}
+		if c.ahead[i].t != k.t || k.t <= c.at.t || c.breaks(k.v) {
+			continue
+		}
+		from, err := valueAt(c.ahead, c.at.t)
+		if err != nil {
+			return value{}, err
+		}
+		end, err := c.rise(from, c.ahead[i].v)
+		if err != nil {
+			return value{}, err
+		}
+		gained, err := k.v.minus(knots[0].v)
+		if err != nil {
+			return value{}, err
+		}
+		first, err := end.minus(gained)
+		if first.h == nil {
+			first.f = max(first.f, c.at.v.f) // rounding is no reset
+		}
+		return first, err
+	}
+	return c.follow(knots[0])
+}
+
 // valueAt is the value at t on the lines between points, which reach from t or earlier to t or later.
 func valueAt(points []point, t int64) (value, error) {
 	next := firstAfter(points, t-1)
@@ -157,28 +193,37 @@ func (c *tally) addRaw(s segment) error {
 // sum is none counts on: it has observed a NaN.
 func isNoSample(v value) bool { return isStale(v) || v.h == nil && math.IsNaN(v.f) }
 
-// addChunk goes through a counter aggregate: the first raw sample, the running
-// value at each window's end, and for floats the last time again with the last raw value.
-func (c *tally) addChunk(s segment, chunk series.Chunk) error {
+// knots reads a counter aggregate: the first raw sample, the running value at each
+// window's end, and the last value as it was scraped, which floats have behind these.
+func (c *tally) knots(r block.Resolution, chunk series.Chunk) (knots []point, lastRaw value, err error) {
 	subs, err := aggrchunk.Decode(chunk.Data)
 	if err != nil {
-		return fmt.Errorf("read downsampled chunk: %w", err)
+		return nil, value{}, fmt.Errorf("read downsampled chunk: %w", err)
 	}
-	knots, err := decodePoints(subs[aggrchunk.Counter])
+	knots, err = decodePoints(subs[aggrchunk.Counter])
 	if err != nil {
-		return fmt.Errorf("read downsampled counter: %w", err)
+		return nil, value{}, fmt.Errorf("read downsampled counter: %w", err)
 	}
 	if len(knots) == 0 {
-		return nil
+		return nil, value{}, nil
 	}
-	lastRaw := knots[len(knots)-1].v
+	lastRaw = knots[len(knots)-1].v
 	if n := len(knots); n > 1 && knots[n-1].t == knots[n-2].t {
 		knots = knots[:n-1]
 	}
 	for i, k := range knots {
-		if t := c.scraped.upTo(k.t); (k.t+1)%int64(s.resolution) == 0 && (i == 0 || t > knots[i-1].t) {
+		if t := c.scraped.upTo(k.t); (k.t+1)%int64(r) == 0 && (i == 0 || t > knots[i-1].t) {
 			knots[i].t = t
 		}
+	}
+	return knots, lastRaw, nil
+}
+
+// addChunk goes through a counter aggregate.
+func (c *tally) addChunk(s segment, chunk series.Chunk) error {
+	knots, lastRaw, err := c.knots(s.resolution, chunk)
+	if err != nil || len(knots) == 0 {
+		return err
 	}
 	used := 0
 	for i, k := range knots {
@@ -193,9 +238,12 @@ func (c *tally) addChunk(s segment, chunk series.Chunk) error {
 			return err
 		}
 		used = i + 1
-		if i == 0 && c.joins(k.t, s.resolution) && k.v.h == nil {
+		if i == 0 && c.joins(knots, s.resolution) {
 			// Only what the counter gained matters, not when: see joins.
 			c.at.v, c.raw = corrected, k.v
+			if k.v.h != nil {
+				k.v.h.CounterResetHint = histogram.UnknownCounterReset // it was counted
+			}
 			continue
 		}
 		c.begin(run{coarse: true}, k.t)
@@ -210,17 +258,22 @@ func (c *tally) addChunk(s segment, chunk series.Chunk) error {
 	return nil
 }
 
-// joins reports whether a chunk that begins at t goes on where the chunk
-// before has ended. Between chunks the points are brought into the form that they
-// have inside: at a window's end stands the value of the last sample in it. The first
-// sample of a chunk and the time of the last one would be points of another
-// kind, a part of a scrape interval off. Histograms have no such first sample: they
-// begin with a window's end.
-func (c *tally) joins(t int64, r block.Resolution) bool {
-	if !c.open || !c.runs[len(c.runs)-1].coarse {
+// joins reports whether the first sample of a chunk is no point of its own, because the chunk
+// goes on where the one before has ended. Between chunks the points are brought into the
+// form that they have inside: at a window's end stands the value of the last sample in it. The
+// first sample of a chunk and the time of the last one would be points of another
+// kind, a part of a scrape interval off. Histograms have such a first sample
+// behind resets alone; elsewhere they begin with a window's end.
+func (c *tally) joins(knots []point, r block.Resolution) bool {
+	if !c.started || !c.runs[len(c.runs)-1].coarse {
 		return false
 	}
+	t := knots[0].t
+	c.begin(run{coarse: true}, t) // where another resolution has ended
 	points := c.runs[len(c.runs)-1].points
+	if len(points) == 0 {
+		return false
+	}
 	last := &points[len(points)-1]
 	switch start := windowStart(t, int64(r)); {
 	case start == windowStart(last.t, int64(r)) && len(points) > 1: // cut in two: its end is still to come
@@ -231,7 +284,7 @@ func (c *tally) joins(t int64, r block.Resolution) bool {
 	default:
 		return false
 	}
-	return true
+	return knots[0].v.h == nil || len(knots) > 1 && windowStart(t, int64(r)) == windowStart(knots[1].t, int64(r))
 }
 
 // atKnot is the corrected value of knot i. Inside a chunk the running value has
@@ -249,7 +302,7 @@ func (c *tally) atKnot(knots []point, i int) (value, error) {
 		}
 		return c.rise(base, k.v)
 	}
-	first, err := c.follow(knots[0])
+	first, err := c.enter(knots)
 	if err != nil || i == 0 {
 		return first, err
 	}

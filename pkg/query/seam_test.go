@@ -50,6 +50,34 @@ func TestRangesAcrossASeamAreRight(t *testing.T) {
 	}
 }
 
+// Windows of five minutes begin in the middle of what windows of an hour still count.
+func TestCountersGoOnWhereHoursEnd(t *testing.T) {
+	z := newZoo(t, 3)
+	seam := epoch + 26*hour
+	kept := retention{
+		block.OneHour: {{MinTime: epoch, MaxTime: seam + 10*hour}},
+		block.FiveMin: {{MinTime: seam, MaxTime: epoch + 3*day}},
+	}
+	for name, truth := range map[string]func(from, to int64) float64{
+		"increase(requests_total[10m])":           z.processes["requests_total"].increase,
+		"histogram_count(increase(latency[10m]))": z.processes["latency"].increase,
+		"histogram_count(increase(sizes[10m]))":   z.processes["latency"].increase,
+	} {
+		for _, before := range []int64{0, 5 * minute, 10 * minute, 30 * minute} {
+			steps := Steps{millis(seam + 10*minute - before), millis(seam + 2*hour), 5 * time.Minute}
+			got, _ := evaluate(t, z.store.keep(kept), name, steps, Params{})
+			for _, p := range got {
+				if want := truth(p.T-10*minute, p.T); p.T >= seam+10*minute && math.Abs(p.F/want-1) > 0.01 {
+					t.Errorf("%s from %d s on, %d s after the seam: got %v, want %v within 1 %%", name, millis(seam).Sub(steps.Start).Milliseconds()/1000, (p.T-seam)/1000, p.F, want)
+				}
+			}
+			if want := int((2*hour-10*minute+before)/(5*minute)) + 1; len(got) != want {
+				t.Errorf("%s: got %d points, want %d", name, len(got), want)
+			}
+		}
+	}
+}
+
 func TestRawSamplesSayWhenScrapesWere(t *testing.T) {
 	times := func(first int64, intervals ...int64) (out []int64) {
 		for _, i := range append([]int64{0}, intervals...) {

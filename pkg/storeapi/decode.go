@@ -216,8 +216,12 @@ func windowEnds(payload []byte) (ends []int64) {
 		for it.Next() != chunkenc.ValNone {
 			ends = append(ends, it.AtT())
 		}
-		if aggrchunk.Kind(k) == aggrchunk.Counter && sub.Encoding == chunkenc.EncXOR && len(ends) > 2 {
+		switch {
+		case aggrchunk.Kind(k) != aggrchunk.Counter:
+		case sub.Encoding == chunkenc.EncXOR && len(ends) > 2:
 			ends = ends[1 : len(ends)-1] // around them stand the first and the last raw sample
+		case sub.Encoding != chunkenc.EncXOR && len(ends) > 1 && (ends[0]+1)%int64(block.FiveMin) != 0:
+			ends = ends[1:] // behind the first raw sample
 		}
 		return ends
 	}
