@@ -66,7 +66,7 @@ func (o *options) bindWork(f *daemon.Flags) {
 		Default(o.compact.Dir).StringVar(&o.compact.Dir)
 	f.Flag("compact.concurrency", "Jobs that run at a time.").
 		Default(strconv.Itoa(o.compact.Concurrency)).IntVar(&o.compact.Concurrency)
-	f.Flag("compact.blocks-fetch-concurrency", "Blocks that one job downloads at a time.").
+	f.Flag("compact.blocks-fetch-concurrency", "For how many blocks one job fetches something at a time.").
 		Default(strconv.Itoa(o.compact.FetchConcurrency)).IntVar(&o.compact.FetchConcurrency)
 	f.Flag("block-meta-fetch-concurrency", "Small objects read at a time when the bucket is looked at.").
 		Default(strconv.Itoa(o.fetcher.Concurrency)).IntVar(&o.fetcher.Concurrency)

@@ -1,5 +1,6 @@
-// Package blockio writes blocks to a bucket, marks them, removes them and
-// brings them to local disk, each in the only order that is safe at any crash.
+// Package blockio writes blocks to a bucket, from local files or while they are
+// made, marks them, removes them and reads them, by range or to local disk, each in
+// the only order that is safe at any crash.
 //
 // Floor 4: it knows buckets and blocks and decides nothing; what to upload or
 // delete, and when, is the caller's. The invariants:

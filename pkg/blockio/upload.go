@@ -66,11 +66,8 @@ type upload struct {
 }
 
 func (u upload) run(ctx context.Context, meta *block.Meta) error {
-	if meta.Labels().IsEmpty() {
-		return errors.New("it has no external labels, by which blocks of different producers are told apart; set global.external_labels in Prometheus")
-	}
-	if meta.Thanos.UploadTime.IsZero() {
-		return errors.New("its upload time is not set")
+	if err := uploadable(meta); err != nil {
+		return err
 	}
 	files, err := dataFiles(u.dir)
 	if err != nil {
@@ -92,6 +89,17 @@ func (u upload) run(ctx context.Context, meta *block.Meta) error {
 		return err
 	}
 	return u.commit(ctx, full)
+}
+
+// uploadable says why a block must not reach a bucket.
+func uploadable(meta *block.Meta) error {
+	if meta.Labels().IsEmpty() {
+		return errors.New("it has no external labels, by which blocks of different producers are told apart; set global.external_labels in Prometheus")
+	}
+	if meta.Thanos.UploadTime.IsZero() {
+		return errors.New("its upload time is not set")
+	}
+	return nil
 }
 
 // data puts all files but meta.json.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/varve-io/varve/pkg/blockwriter"
 	"github.com/varve-io/varve/pkg/series"
@@ -57,7 +56,7 @@ func BenchmarkWriter(b *testing.B) {
 	spilling := blockwriter.Defaults()
 	spilling.Memory, spilling.TempDir = 1<<20, b.TempDir()
 	ours := func(files blockwriter.Files, o blockwriter.Options) {
-		write(b, files, o, all, index.NewStringListIter(symbols))
+		write(b, files, o, all, table(b, symbols))
 	}
 	for _, tc := range []struct {
 		name string

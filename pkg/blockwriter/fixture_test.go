@@ -186,10 +186,20 @@ func symbolsOf(all []series.Series, more ...string) []string {
 	return out
 }
 
-// write writes a block.
-func write(t testing.TB, files blockwriter.Files, o blockwriter.Options, all []series.Series, symbols ...index.StringIter) blockwriter.Result {
+// table is a symbol table of the strings of several lists.
+func table(t testing.TB, lists ...[]string) *blockwriter.Symbols {
 	t.Helper()
-	w, err := blockwriter.New(files, o, symbols...)
+	s := blockwriter.NewSymbols()
+	for _, l := range lists {
+		check(t, s.AddAll(index.NewStringListIter(l)))
+	}
+	return s
+}
+
+// write writes a block.
+func write(t testing.TB, files blockwriter.Files, o blockwriter.Options, all []series.Series, symbols *blockwriter.Symbols) blockwriter.Result {
+	t.Helper()
+	w, err := blockwriter.New(files, o, symbols)
 	check(t, err)
 	for i := range all {
 		check(t, w.AddSeries(&all[i]))

@@ -21,7 +21,7 @@ const seriesAlign = 16
 type indexWriter struct {
 	*stream
 	file     File
-	symbols  *symbols
+	symbols  *Symbols
 	postings postings
 	toc      index.TOC
 
@@ -30,7 +30,7 @@ type indexWriter struct {
 	largest   int64 // size of the largest entry with its length and checksum
 }
 
-// label is a label of a series as numbers of its symbols and of their pair.
+// label is a label of a series as ranks of its symbols and the number of their pair.
 type label struct{ name, value, pair uint32 }
 
 // chunkMeta is a chunk as its series' entry tells of it.
@@ -39,16 +39,21 @@ type chunkMeta struct {
 	ref              uint64
 }
 
-func newIndexWriter(f File, syms *symbols, o Options) *indexWriter {
-	w := &indexWriter{stream: newStream(f), file: f, symbols: syms, postings: newPostings(syms.len(), o)}
+func newIndexWriter(f File, syms *Symbols, o Options) *indexWriter {
+	syms.rank()
+	w := &indexWriter{stream: newStream(f), file: f, symbols: syms, postings: newPostings(syms.Len(), o)}
 	w.write32(index.MagicIndex)
 	w.writeByte(index.FormatV2)
 
 	w.toc.Symbols = uint64(w.pos)
 	w.write32(uint32(4 + len(syms.text)))
 	w.begin()
-	w.write32(uint32(syms.len()))
-	w.write(syms.text)
+	w.write32(uint32(syms.Len()))
+	for _, place := range syms.ranked {
+		b := syms.bytes(place)
+		w.writeUvarint(uint64(len(b)))
+		w.write(b)
+	}
 	w.end()
 	w.toc.Series = uint64(w.pos)
 	return w
@@ -110,7 +115,7 @@ func (w *indexWriter) number(lset labels.Labels) (shared int, err error) {
 	case shared == len(w.last):
 		return shared, nil
 	}
-	// Symbols are numbered in their order.
+	// Ranks compare as strings do.
 	a, b := w.last[shared], w.cur[shared]
 	if b.name < a.name || b.name == a.name && b.value < a.value {
 		return 0, errOrder
@@ -127,11 +132,11 @@ func (w *indexWriter) label(l labels.Label) (err error) {
 	if i < len(w.last) && w.symbols.is(w.last[i].name, l.Name) {
 		x = w.last[i]
 		same = w.symbols.is(x.value, l.Value)
-	} else if x.name, err = w.symbols.number(l.Name); err != nil {
+	} else if x.name, err = w.symbols.rankOf(l.Name); err != nil {
 		return err
 	}
 	if !same {
-		if x.value, err = w.symbols.number(l.Value); err != nil {
+		if x.value, err = w.symbols.rankOf(l.Value); err != nil {
 			return err
 		}
 		x.pair = w.postings.pair(x.name, x.value)
@@ -239,7 +244,7 @@ func (w *indexWriter) eachList(order []uint32, off int64, fn func(name, value []
 	off += listSize(w.postings.series)
 	for _, x := range order {
 		p := w.postings.pairs[x]
-		fn(w.symbols.at(p.name), w.symbols.at(p.value), off)
+		fn(w.symbols.ofRank(p.name), w.symbols.ofRank(p.value), off)
 		off += listSize(p.series)
 	}
 }

@@ -23,8 +23,8 @@ func TestSeriesBeyond64GiBAreRefused(t *testing.T) {
 	for n := range 10 {
 		names = append(names, strconv.Itoa(n))
 	}
-	syms, err := collect([]index.StringIter{index.NewStringListIter(names)})
-	if err != nil {
+	syms := NewSymbols()
+	if err := syms.AddAll(index.NewStringListIter(names)); err != nil {
 		t.Fatal(err)
 	}
 	w := newIndexWriter(nowhere{}, syms, Defaults())
@@ -44,20 +44,27 @@ func TestSymbolsGrow(t *testing.T) {
 		forward = append(forward, fmt.Sprintf("%05d", n))
 		backward = append(backward, fmt.Sprintf("%05d", 6000-n))
 	}
-	syms, err := collect([]index.StringIter{index.NewStringListIter(forward), index.NewStringListIter(backward), index.NewStringListIter(forward)})
-	if err != nil {
-		t.Fatal(err)
+	syms := NewSymbols()
+	for _, list := range [][]string{forward, backward, forward} {
+		if err := syms.AddAll(index.NewStringListIter(list)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if syms.len() != 6001 {
-		t.Fatalf("got %d symbols, want 6001", syms.len())
+	syms.rank()
+	if syms.Len() != 6001 {
+		t.Fatalf("got %d symbols, want 6001", syms.Len())
 	}
 	for n := range uint32(6001) {
 		str := fmt.Sprintf("%05d", n)
-		if got, err := syms.number(str); err != nil || got != n || !syms.is(n, str) {
-			t.Fatalf("%s has number %d (%v) and is %s at %d", str, got, err, syms.at(n), n)
+		if got, err := syms.rankOf(str); err != nil || got != n || !syms.is(n, str) {
+			t.Fatalf("%s has rank %d (%v) and is %s at %d", str, got, err, syms.ofRank(n), n)
 		}
 	}
-	if _, err := syms.number("6001"); !errors.Is(err, errNoSymbol) {
+	place, err := syms.Add("00007")
+	if err != nil || place != 7 || syms.At(place) != "00007" {
+		t.Errorf("a string that is there: got place %d (%v), want 7", place, err)
+	}
+	if _, err := syms.rankOf("6001"); !errors.Is(err, errNoSymbol) {
 		t.Errorf("a string that was not added: got error %v", err)
 	}
 }

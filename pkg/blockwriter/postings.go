@@ -13,14 +13,14 @@ import (
 type postings struct {
 	limit  int64 // bytes of lists that are filled at a time
 	pairs  []pair
-	first  []uint32 // by the number of a value: the latest of its pairs plus one
+	first  []uint32 // by the rank of a value: the latest of its pairs plus one
 	log    seriesLog
 	series uint32
 }
 
 // pair is a label, which has a name and a value.
 type pair struct {
-	name, value uint32 // numbers of symbols
+	name, value uint32 // ranks of symbols
 	next        uint32 // another pair of this value, plus one; zero at the last
 	series      uint32 // how many series have it
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
-	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/series"
@@ -72,15 +71,10 @@ type Writer struct {
 	err      error // the first one; nothing can be added after it
 }
 
-// New starts a block. Symbols are the strings of all label names and values to
-// come; strings that no series uses are allowed. The caller calls Close, or Abort
-// when it gives up.
-func New(files Files, o Options, symbols ...index.StringIter) (*Writer, error) {
+// New starts a block of series whose labels consist of the symbols; strings
+// that no series uses are allowed. The caller calls Close, or Abort when it gives up.
+func New(files Files, o Options, symbols *Symbols) (*Writer, error) {
 	if err := o.Validate(); err != nil {
-		return nil, err
-	}
-	syms, err := collect(symbols)
-	if err != nil {
 		return nil, err
 	}
 	f, err := files.Create(block.IndexFile)
@@ -88,7 +82,7 @@ func New(files Files, o Options, symbols ...index.StringIter) (*Writer, error) {
 		return nil, fmt.Errorf("create %s: %w", block.IndexFile, err)
 	}
 	return &Writer{
-		index:    newIndexWriter(f, syms, o),
+		index:    newIndexWriter(f, symbols, o),
 		segments: segments{files: files, limit: o.SegmentSize},
 		result:   Result{MinTime: math.MaxInt64, MaxTime: math.MinInt64},
 	}, nil
@@ -139,6 +133,9 @@ func (w *Writer) count(c series.Chunk, samples int) {
 	}
 	r.IndexStats.ChunkMaxSize = max(r.IndexStats.ChunkMaxSize, recordSize(len(c.Data)))
 }
+
+// Stats counts what was written so far.
+func (w *Writer) Stats() block.Stats { return w.result.Stats }
 
 // Close completes all files. A writer without series leaves an empty block.
 func (w *Writer) Close() (Result, error) {

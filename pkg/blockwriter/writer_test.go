@@ -45,13 +45,13 @@ func TestFilesAreThoseOfPrometheusWriter(t *testing.T) {
 				writePrometheus(t, dir, all, symbols)
 
 				// Sources know some symbols each, and many in common.
-				var sources []index.StringIter
+				var sources [][]string
 				for part := range 3 {
 					mine := slices.DeleteFunc(slices.Clone(symbols), func(s string) bool { return (len(s)+part)%3 == 0 })
-					sources = append(sources, index.NewStringListIter(mine))
+					sources = append(sources, mine)
 				}
 				got := newMemory()
-				write(t, got, o, all, sources...)
+				write(t, got, o, all, table(t, sources...))
 
 				if want := readFile(t, dir, "index"); !bytes.Equal(got.done["index"], want) {
 					t.Fatalf("%d series: the index of %d bytes is not that of Prometheus with %d, first at %d",
@@ -87,7 +87,7 @@ func TestPrometheusReadsWhatWasWritten(t *testing.T) {
 	o.SegmentSize = 100 << 10
 	o.Memory = 30 << 10
 	dir := t.TempDir()
-	result := write(t, blockwriter.Dir(dir), o, all, index.NewStringListIter(symbolsOf(all)))
+	result := write(t, blockwriter.Dir(dir), o, all, table(t, symbolsOf(all)))
 
 	ir, err := index.NewFileReader(filepath.Join(dir, "index"), index.DecodePostingsRaw)
 	check(t, err)
@@ -186,7 +186,7 @@ func TestAChunkLargerThanASegmentHasItsOwn(t *testing.T) {
 	o := blockwriter.Defaults()
 	o.SegmentSize = 100
 	got := newMemory()
-	write(t, got, o, []series.Series{s}, index.NewStringListIter(symbolsOf(r)))
+	write(t, got, o, []series.Series{s}, table(t, symbolsOf(r)))
 	if names := slices.Sorted(maps.Keys(got.done)); !slices.Equal(names, []string{"chunks/000001", "chunks/000002", "chunks/000003", "index"}) {
 		t.Errorf("got files %v, want three segments and an index", names)
 	}
@@ -216,7 +216,7 @@ func TestResultCountsWhatWasWritten(t *testing.T) {
 		{Labels: ls(2)},
 		{Labels: ls(3), Chunks: []series.Chunk{at(hist, -7, 4)}},
 	}
-	got := write(t, newMemory(), blockwriter.Defaults(), all, index.NewStringListIter(symbolsOf(all)))
+	got := write(t, newMemory(), blockwriter.Defaults(), all, table(t, symbolsOf(all)))
 	want := blockwriter.Result{
 		Stats:   block.Stats{NumSamples: 143, NumFloatSamples: 103, NumHistogramSamples: 40, NumSeries: 3, NumChunks: 3},
 		MinTime: -7, MaxTime: 900,
@@ -260,7 +260,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			files := newMemory()
 			symbols := []string{"1", "__name__", "a", "down", "up"}
-			w, err := blockwriter.New(files, blockwriter.Defaults(), index.NewStringListIter(symbols))
+			w, err := blockwriter.New(files, blockwriter.Defaults(), table(t, symbols))
 			check(t, err)
 			for i := range tc.series[:len(tc.series)-1] {
 				check(t, w.AddSeries(&tc.series[i]))
@@ -289,7 +289,7 @@ func TestABrokenPlaceLeavesNothingOpen(t *testing.T) {
 	o := blockwriter.Defaults()
 	o.SegmentSize, o.Memory, o.TempDir = 50<<10, 0, t.TempDir()
 	whole := newMemory()
-	write(t, whole, o, all, index.NewStringListIter(symbols))
+	write(t, whole, o, all, table(t, symbols))
 	total := 0
 	for _, data := range whole.done {
 		total += len(data)
@@ -298,7 +298,7 @@ func TestABrokenPlaceLeavesNothingOpen(t *testing.T) {
 	for left := 0; left < total; left += total/50 + 1 {
 		files := newMemory()
 		files.broken, files.left = errFull, left
-		w, err := blockwriter.New(files, o, index.NewStringListIter(symbols))
+		w, err := blockwriter.New(files, o, table(t, symbols))
 		check(t, err)
 		for i := range all {
 			if err = w.AddSeries(&all[i]); err != nil {
@@ -325,7 +325,7 @@ func TestABrokenPlaceLeavesNothingOpen(t *testing.T) {
 func TestDirIsEmptyAfterAbort(t *testing.T) {
 	dir := t.TempDir()
 	all := randomSeries(t, 100, 4)
-	w, err := blockwriter.New(blockwriter.Dir(dir), blockwriter.Defaults(), index.NewStringListIter(symbolsOf(all)))
+	w, err := blockwriter.New(blockwriter.Dir(dir), blockwriter.Defaults(), table(t, symbolsOf(all)))
 	check(t, err)
 	for i := range all {
 		check(t, w.AddSeries(&all[i]))
@@ -345,7 +345,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"segments beyond 32 bits": {SegmentSize: 1 << 33},
 		"negative memory":         {SegmentSize: 1, Memory: -1},
 	} {
-		if _, err := blockwriter.New(newMemory(), o); err == nil {
+		if _, err := blockwriter.New(newMemory(), o, table(t)); err == nil {
 			t.Errorf("%s: got no error", name)
 		}
 	}
@@ -384,7 +384,7 @@ func FuzzIndex(f *testing.F) {
 		o := blockwriter.Defaults()
 		o.Memory, o.TempDir = int64(memory), t.TempDir()
 		got := newMemory()
-		write(t, got, o, all, index.NewStringListIter(symbolsOf(all)))
+		write(t, got, o, all, table(t, symbolsOf(all)))
 		if want := readFile(t, dir, "index"); !bytes.Equal(got.done["index"], want) {
 			t.Fatalf("of %d series: first difference at %d", len(all), firstDifference(got.done["index"], want))
 		}

@@ -103,7 +103,11 @@ func (o *Operator) build(ctx context.Context, dir string, p product) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(out)) }()
-	w, err := blockwriter.New(blockwriter.Dir(out), blockwriter.Defaults(), index.NewStringListIter(p.symbols))
+	symbols := blockwriter.NewSymbols()
+	if err := symbols.AddAll(index.NewStringListIter(p.symbols)); err != nil {
+		return err
+	}
+	w, err := blockwriter.New(blockwriter.Dir(out), blockwriter.Defaults(), symbols)
 	if err != nil {
 		return err
 	}

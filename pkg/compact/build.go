@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/prometheus/tsdb/index"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
@@ -137,61 +133,48 @@ func readableByAll(s *series.Series) (*series.Series, error) {
 	return out, nil
 }
 
-// build makes the block and uploads it. A block that an earlier, interrupted run
-// left in part is completed: its name and its bytes follow from the sources.
-func (e *Executor) build(ctx context.Context, o output) (err error) {
-	dir := filepath.Join(e.opts.Dir, o.meta.ULID.String())
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("clear work directory: %w", err)
+// build makes the block while its sources are read, and puts it into the bucket
+// while it is made. A block that an earlier, interrupted run left in part is
+// completed: its name and its bytes follow from the sources.
+func (e *Executor) build(ctx context.Context, o output) error {
+	const tries = 3
+	var err error
+	for range tries {
+		// Who comes second compares: what somebody else wrote meanwhile is there when we come again.
+		if err = e.buildOnce(ctx, o); !errors.Is(err, blockio.ErrRaced) {
+			break
+		}
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-
-	if err := e.download(ctx, dir, o.sources); err != nil {
-		return err
-	}
-	out := filepath.Join(dir, "out")
-	if err := e.write(ctx, dir, out, o); err != nil {
-		return err
-	}
-	if err := verify(ctx, out, o.meta); err != nil {
-		return fmt.Errorf("verify block %s before its upload: %w", o.meta.ULID, err)
-	}
-	o.meta.Thanos.UploadTime = e.now().UTC()
-	return blockio.UploadOnce(ctx, e.bkt, out, o.meta)
+	return err
 }
 
-// download fetches the sources, each into a directory of its own below dir.
-func (e *Executor) download(ctx context.Context, dir string, sources []*block.Meta) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(e.opts.FetchConcurrency)
-	for _, m := range sources {
-		g.Go(func() error {
-			_, err := blockio.Download(ctx, e.bkt, m.ULID, filepath.Join(dir, m.ULID.String()))
-			if errors.Is(err, block.ErrCorrupt) {
-				return &corruptError{m.ULID, err}
-			}
-			return err
-		})
-	}
-	return g.Wait()
-}
-
-// write reads the sources below dir and leaves the new block in out.
-func (e *Executor) write(ctx context.Context, dir, out string, o output) (err error) {
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return fmt.Errorf("make work directory: %w", err)
-	}
-	sources, err := openSources(dir, o.sources)
+func (e *Executor) buildOnce(ctx context.Context, o output) error {
+	into, err := blockio.Begin(ctx, e.bkt, o.meta.ULID)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeAll(sources)) }()
-
-	symbols := make([]index.StringIter, len(sources))
-	for i, s := range sources {
-		symbols[i] = s.index.Symbols()
+	if err := e.write(ctx, into, o); err != nil {
+		return err
 	}
-	w, err := blockwriter.New(blockwriter.Dir(out), blockwriter.Defaults(), symbols...)
+	if err := verify(ctx, e.bkt, o.meta, into.Files()); err != nil {
+		return fmt.Errorf("verify block %s before it counts: %w", o.meta.ULID, err)
+	}
+	o.meta.Thanos.UploadTime = e.now().UTC()
+	return into.Commit(ctx, o.meta)
+}
+
+// write writes index and segments, and what only they tell into the output's meta.
+func (e *Executor) write(ctx context.Context, into *blockio.Writing, o output) error {
+	symbols := newSymbolTable()
+	sources, err := openSources(ctx, e.bkt, o.sources, newReaders(len(o.sources), e.opts.FetchConcurrency), symbols)
+	if err != nil {
+		return err
+	}
+	defer closeAll(sources)
+
+	opts := blockwriter.Defaults()
+	opts.TempDir = e.opts.Dir
+	w, err := blockwriter.New(files{ctx, into}, opts, symbols.Symbols)
 	if err != nil {
 		return err
 	}
@@ -199,14 +182,23 @@ func (e *Executor) write(ctx context.Context, dir, out string, o output) (err er
 		w.Abort()
 		return fmt.Errorf("write block %s: %w", o.meta.ULID, err)
 	}
+	if w.Stats().NumSamples == 0 {
+		w.Abort()
+		return errEmpty
+	}
 	result, err := w.Close()
 	if err != nil {
-		return err
+		return fmt.Errorf("write block %s: %w", o.meta.ULID, err)
 	}
 	o.meta.Stats = result.Stats
 	o.meta.Thanos.IndexStats = result.IndexStats
-	if result.Stats.NumSamples == 0 {
-		return errEmpty
-	}
 	return nil
 }
+
+// files are those of a block on its way into the bucket.
+type files struct {
+	ctx  context.Context //nolint:containedctx // lives no longer than the job that made it
+	into *blockio.Writing
+}
+
+func (f files) Create(name string) (blockwriter.File, error) { return f.into.Create(f.ctx, name), nil }

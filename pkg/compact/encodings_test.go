@@ -63,7 +63,7 @@ func TestMergedBlocksAreReadableByAllUnlessToldOtherwise(t *testing.T) {
 				}
 			}
 			dir := blocktest.Download(t, bkt, merged.ULID)
-			if got := encodingsOf(t, dir, merged); !slices.Equal(got, tc.want) {
+			if got := encodingsOf(t, bkt, merged); !slices.Equal(got, tc.want) {
 				t.Errorf("encodings: got %v, want %v", got, tc.want)
 			}
 			for _, s := range blocktest.Read(t, dir) {
@@ -79,15 +79,15 @@ func TestMergedBlocksAreReadableByAllUnlessToldOtherwise(t *testing.T) {
 }
 
 // encodingsOf lists the encodings of all chunks of a block, each once.
-func encodingsOf(t *testing.T, dir string, m *block.Meta) []chunkenc.Encoding {
+func encodingsOf(t *testing.T, bkt bucket.Reader, m *block.Meta) []chunkenc.Encoding {
 	t.Helper()
-	s, err := openSource(dir, m)
+	sources, err := openSources(t.Context(), bkt, []*block.Meta{m}, newReaders(1, 1), newSymbolTable())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer closeAll(sources)
 	found := map[chunkenc.Encoding]bool{}
-	set := s.set(t.Context(), nil)
+	set := sources[0].set(t.Context(), nil)
 	for set.Next() {
 		for _, c := range set.At().Chunks {
 			found[c.Encoding] = true

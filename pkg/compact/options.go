@@ -21,8 +21,8 @@ type Options struct {
 	// NativeEncodings leaves XOR2 chunks and start timestamps in merged blocks as
 	// they are. A Thanos that shares the bucket cannot read them.
 	NativeEncodings bool
-	// Concurrency is how many jobs run at a time, FetchConcurrency how many blocks
-	// one job downloads at a time.
+	// Concurrency is how many jobs run at a time, FetchConcurrency for how
+	// many blocks one job fetches something at a time.
 	Concurrency, FetchConcurrency int
 }
 

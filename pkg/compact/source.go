@@ -2,9 +2,11 @@ package compact
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"hash/crc32"
+	"sync"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -12,9 +14,12 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/util/annotations"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockio"
+	"github.com/varve-io/varve/pkg/blockwriter"
+	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -27,72 +32,248 @@ type corruptError struct {
 func (e *corruptError) Error() string { return fmt.Sprintf("read block %s: %v", e.id, e.err) }
 func (e *corruptError) Unwrap() error { return e.err }
 
-// source is a downloaded block, open for reading.
+// inBlock names the block in an error, and blames the block if its bytes are to blame.
+func inBlock(id ulid.ULID, err error) error {
+	if errors.Is(err, block.ErrCorrupt) {
+		return &corruptError{id, err}
+	}
+	return fmt.Errorf("read block %s: %w", id, err)
+}
+
+// corruptf says what is wrong with the bytes of a block.
+func corruptf(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, block.ErrCorrupt)...)
+}
+
+// symbolTable is what several sources add their symbols to.
+type symbolTable struct {
+	*blockwriter.Symbols
+
+	mu sync.Mutex
+}
+
+func newSymbolTable() *symbolTable { return &symbolTable{Symbols: blockwriter.NewSymbols()} }
+
+// source is a block that is read from front to end, where it lies.
 type source struct {
-	meta   *block.Meta
-	index  *index.Reader
-	chunks *chunks.Reader
-	pool   chunkenc.Pool // of the reader
+	meta    *block.Meta
+	files   *blockio.Remote
+	symbols *symbolTable
+	places  []uint32 // in the table, by the block's own number of the symbol
+	// The series entries are between begin and end.
+	begin, end int64
 }
 
-// openSource opens the files of a block below dir. The caller closes it when
-// nothing uses its series any more.
-func openSource(dir string, meta *block.Meta) (*source, error) {
-	ir, err := index.NewFileReader(filepath.Join(dir, "index"), index.DecodePostingsRaw)
-	if err != nil {
-		return nil, &corruptError{meta.ULID, fmt.Errorf("open index: %w", err)}
-	}
-	pool := aggrchunk.NewPool()
-	cr, err := chunks.NewDirReader(filepath.Join(dir, "chunks"), pool)
-	if err != nil {
-		return nil, errors.Join(&corruptError{meta.ULID, fmt.Errorf("open chunks: %w", err)}, ir.Close())
-	}
-	return &source{meta: meta, index: ir, chunks: cr, pool: pool}, nil
+// readers bounds the memory and the requests of reading blocks.
+type readers struct {
+	index, segments *blockio.ReadAhead
+	requests        int
 }
 
-// Close releases the files.
-func (s *source) Close() error { return errors.Join(s.index.Close(), s.chunks.Close()) }
+const (
+	// segmentMemory and indexMemory are what windows of a job's sources may take.
+	segmentMemory, indexMemory = 40 << 20, 12 << 20
+	// requestsPerBlock is how many requests a job has under way for each block that
+	// it may fetch at a time. At 20 ms each, 16 of them bring windows of half a
+	// megabyte at 400 MB/s.
+	requestsPerBlock = 4
+)
 
-// closeAll closes all sources.
-func closeAll(sources []*source) error {
-	var errs []error
+func newReaders(sources, fetchConcurrency int) readers {
+	n := requestsPerBlock * fetchConcurrency
+	return readers{blockio.NewReadAhead(indexMemory, sources, n), blockio.NewReadAhead(segmentMemory, sources, n), n}
+}
+
+// openSources opens blocks, which share the symbol table.
+func openSources(ctx context.Context, bkt bucket.Reader, metas []*block.Meta, r readers, symbols *symbolTable) ([]*source, error) {
+	sources := make([]*source, len(metas))
+	var g errgroup.Group // what is read ahead must outlive its opening, so it shares no context
+	g.SetLimit(r.requests)
+	for i, m := range metas {
+		g.Go(func() (err error) {
+			sources[i], err = openSource(ctx, bkt, m, r, symbols)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		closeAll(sources)
+		return nil, err
+	}
+	return sources, nil
+}
+
+// openSource opens a block. The caller closes it when nothing reads it any more.
+func openSource(ctx context.Context, bkt bucket.Reader, meta *block.Meta, r readers, symbols *symbolTable) (*source, error) {
+	files, err := blockio.Open(ctx, bkt, meta, r.index, r.segments)
+	if err != nil {
+		return nil, inBlock(meta.ULID, err)
+	}
+	s := &source{meta: meta, files: files, symbols: symbols}
+	if err := s.open(ctx); err != nil {
+		files.Close()
+		return nil, inBlock(meta.ULID, err)
+	}
+	return s, nil
+}
+
+// Close ends all reading.
+func (s *source) Close() { s.files.Close() }
+
+// closeAll closes all sources that were opened.
+func closeAll(sources []*source) {
 	for _, s := range sources {
-		errs = append(errs, s.Close())
+		if s != nil {
+			s.Close()
+		}
 	}
-	return errors.Join(errs...)
+}
+
+const (
+	indexTail   = 6*8 + crc32.Size // the table of contents
+	seriesAlign = 16
+)
+
+// tocBytes are bytes for Prometheus' reader of the table of contents.
+type tocBytes []byte
+
+func (b tocBytes) Len() int                  { return len(b) }
+func (b tocBytes) Range(from, to int) []byte { return b[from:to] }
+
+// open reads the table of contents and the symbols.
+func (s *source) open(ctx context.Context) error {
+	size := s.files.Index.Size()
+	tail, err := s.files.Index.At(ctx, size-indexTail, indexTail)
+	if err != nil {
+		return err
+	}
+	toc, err := index.NewTOCFromByteSlice(tocBytes(tail))
+	if err != nil {
+		return corruptf("table of contents of the index: %v", err)
+	}
+	head, err := s.files.Index.At(ctx, 0, index.HeaderLen)
+	if err != nil {
+		return err
+	}
+	if magic := binary.BigEndian.Uint32(head); magic != index.MagicIndex {
+		return corruptf("the index begins with %x", magic)
+	}
+	if head[4] != index.FormatV2 && head[4] != index.FormatV3 {
+		return corruptf("the index has the format %d, of which this program reads 2 and 3", head[4])
+	}
+	s.begin, s.end = int64(toc.Series), size-indexTail
+	for _, section := range []uint64{toc.LabelIndices, toc.LabelIndicesTable, toc.Postings, toc.PostingsTable} {
+		if section >= toc.Series { // at the same place when there is no series; zero when there is no such section
+			s.end = min(s.end, int64(min(section, uint64(size))))
+		}
+	}
+	if s.begin > s.end {
+		return corruptf("the index has its series at %d of %d", s.begin, size)
+	}
+	if err := s.readSymbols(ctx, int64(toc.Symbols)); err != nil {
+		return fmt.Errorf("symbols: %w", err)
+	}
+	return nil
+}
+
+// checkSegment looks at the header of a segment.
+func checkSegment(ctx context.Context, segment *blockio.Object) error {
+	head, err := segment.At(ctx, 0, chunks.SegmentHeaderSize)
+	if err != nil {
+		return err
+	}
+	if magic := binary.BigEndian.Uint32(head); magic != chunks.MagicChunks || head[4] != 1 {
+		return corruptf("%s begins with %x", segment.Name(), head)
+	}
+	return nil
+}
+
+// readSymbols adds the block's symbols to the table.
+func (s *source) readSymbols(ctx context.Context, off int64) error {
+	head, err := s.files.Index.At(ctx, off, 4)
+	if err != nil {
+		return err
+	}
+	size := int64(binary.BigEndian.Uint32(head))
+	b, err := s.files.Index.At(ctx, off+4, size+crc32.Size)
+	if err != nil {
+		return err
+	}
+	if b, err = checked(b); err != nil {
+		return err
+	}
+	if len(b) < 4 {
+		return corruptf("a table of %d bytes", len(b))
+	}
+	d := decoder{b: b[4:]}
+	n := binary.BigEndian.Uint32(b)
+	if int(n) > len(d.b) {
+		return corruptf("%d symbols in %d bytes", n, len(d.b))
+	}
+	s.places = make([]uint32, n)
+	s.symbols.mu.Lock()
+	defer s.symbols.mu.Unlock()
+	for i := range s.places {
+		str := d.text()
+		if d.bad {
+			return corruptf("the table ends early")
+		}
+		if s.places[i], err = s.symbols.Add(str); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checked takes the checksum off the end of b, if it is right.
+func checked(b []byte) ([]byte, error) {
+	body := b[:len(b)-crc32.Size]
+	if crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b[len(body):]) {
+		return nil, corruptf("wrong checksum")
+	}
+	return body, nil
 }
 
 // set iterates all series of the block with all their chunks. Their replica is
-// what the block's external labels say under the replica labels. Chunks alias the
-// mapped files, so they are valid until Close.
-func (s *source) set(ctx context.Context, replicaLabels []string) series.Set {
-	name, value := index.AllPostingsKey()
-	p, err := s.index.Postings(ctx, name, value)
-	if err != nil {
-		return series.ErrSet(&corruptError{s.meta.ULID, fmt.Errorf("read postings: %w", err)})
-	}
+// what the block's external labels say under the replica labels.
+func (s *source) set(ctx context.Context, replicaLabels []string) *sourceSet {
 	_, replica := series.Final(labels.EmptyLabels(), s.meta.Labels(), replicaLabels)
-	return &sourceSet{source: s, postings: p, replica: replica}
+	s.files.Index.Expect(ctx, s.begin)
+	if len(s.files.Segments) > 0 {
+		s.files.Segments[0].Expect(ctx, 0)
+	}
+	return &sourceSet{
+		ctx: ctx, source: s, replica: replica, pos: s.begin, segment: noSegment,
+		wanted: func(int) bool { return true },
+	}
 }
 
+// noSegment is the number of no segment.
+const noSegment = -1
+
 type sourceSet struct {
-	source   *source
-	postings index.Postings
-	replica  string
-	builder  labels.ScratchBuilder
-	metas    []chunks.Meta
-	cur      *series.Series
-	err      error
+	ctx     context.Context //nolint:containedctx // lives no longer than the job that made it
+	source  *source
+	replica string
+	wanted  func(series int) bool // whether the bytes of its chunks are read
+	pos     int64                 // of the next entry
+	read    int                   // series so far
+	segment int                   // of the chunk read last, or noSegment
+	metas   []chunkMeta
+	builder labels.ScratchBuilder
+	cur     *series.Series
+	err     error
 }
 
 func (s *sourceSet) Next() bool {
-	if s.err != nil {
-		return false
-	}
-	for s.postings.Next() {
+	for s.err == nil {
+		s.pos = (s.pos + seriesAlign - 1) / seriesAlign * seriesAlign
+		if s.pos >= s.source.end {
+			return false
+		}
+		at := s.pos
 		cur, err := s.load()
 		if err != nil {
-			s.err = &corruptError{s.source.meta.ULID, err}
+			s.err = inBlock(s.source.meta.ULID, fmt.Errorf("series at %d: %w", at, err))
 			return false
 		}
 		if len(cur.Chunks) > 0 {
@@ -100,59 +281,176 @@ func (s *sourceSet) Next() bool {
 			return true
 		}
 	}
-	if err := s.postings.Err(); err != nil {
-		s.err = &corruptError{s.source.meta.ULID, fmt.Errorf("read postings: %w", err)}
-	}
 	return false
 }
 
-// load reads the series at the current posting.
+// load reads the next series.
 func (s *sourceSet) load() (*series.Series, error) {
-	ref := s.postings.At()
-	s.metas = s.metas[:0]
-	if err := s.source.index.Series(ref, &s.builder, &s.metas); err != nil {
-		return nil, fmt.Errorf("series %d: %w", ref, err)
+	if err := s.entry(); err != nil {
+		return nil, err
 	}
 	out := &series.Series{
 		Labels:  s.builder.Labels(),
 		Replica: s.replica,
-		Chunks:  make([]series.Chunk, 0, len(s.metas)),
+		Chunks:  make([]series.Chunk, len(s.metas)),
 	}
-	for _, m := range s.metas {
-		chk, iterable, err := s.source.chunks.ChunkOrIterable(m)
-		if err != nil {
-			return nil, fmt.Errorf("chunk at %d of %s: %w", m.MinTime, out.Labels, err)
+	wanted := s.wanted(s.read)
+	s.read++
+	for i, m := range s.metas {
+		c := &out.Chunks[i]
+		*c = series.Chunk{MinTime: m.minTime, MaxTime: m.maxTime, Resolution: int64(s.source.meta.Resolution())}
+		if !wanted {
+			continue
 		}
-		if iterable != nil {
-			return nil, fmt.Errorf("chunk at %d of %s is not a single chunk", m.MinTime, out.Labels)
-		}
-		out.Chunks = append(out.Chunks, series.Chunk{
-			MinTime:    m.MinTime,
-			MaxTime:    m.MaxTime,
-			Resolution: int64(s.source.meta.Resolution()),
-			Encoding:   chk.Encoding(),
-			Data:       chk.Bytes(),
-		})
-		if err := s.source.pool.Put(chk); err != nil { // its bytes are the file's
-			return nil, err
+		if err := s.chunk(m.ref, c); err != nil {
+			return nil, fmt.Errorf("chunk at %d of %s: %w", m.minTime, out.Labels, err)
 		}
 	}
 	return out, nil
 }
 
+// chunkMeta is a chunk as its series' entry tells of it.
+type chunkMeta struct {
+	minTime, maxTime int64
+	ref              chunks.BlockChunkRef
+}
+
+// entry reads the entry at s.pos: its labels into the builder, its chunks into metas.
+func (s *sourceSet) entry() error {
+	in, end := s.source.files.Index, s.source.end
+	head, err := in.At(s.ctx, s.pos, min(binary.MaxVarintLen32, end-s.pos))
+	if err != nil {
+		return err
+	}
+	size, n := binary.Uvarint(head)
+	if n <= 0 || size == 0 || size > uint64(end-s.pos) {
+		return corruptf("an entry of %d bytes", size)
+	}
+	b, err := in.At(s.ctx, s.pos+int64(n), int64(size)+crc32.Size)
+	if err != nil {
+		return err
+	}
+	s.pos += int64(n) + int64(len(b))
+	if b, err = checked(b); err != nil {
+		return err
+	}
+	d := decoder{b: b}
+	s.builder.Reset()
+	for range d.count() {
+		name, value := d.uvarint(), d.uvarint()
+		if d.bad || name >= uint64(len(s.source.places)) || value >= uint64(len(s.source.places)) {
+			return corruptf("a label of unknown symbols")
+		}
+		s.builder.Add(s.source.symbols.At(s.source.places[name]), s.source.symbols.At(s.source.places[value]))
+	}
+	s.metas = d.chunks(s.metas[:0])
+	if d.bad {
+		return corruptf("the entry ends early")
+	}
+	return nil
+}
+
+// chunk reads the record of a chunk.
+func (s *sourceSet) chunk(ref chunks.BlockChunkRef, c *series.Chunk) error {
+	segment, off := ref.Unpack()
+	if segment < 0 || segment >= len(s.source.files.Segments) {
+		return corruptf("it is in segment %d of %d", segment+1, len(s.source.files.Segments))
+	}
+	in := s.source.files.Segments[segment]
+	if segment != s.segment {
+		if s.segment != noSegment {
+			s.source.files.Segments[s.segment].Close()
+		}
+		s.segment = segment
+		if err := checkSegment(s.ctx, in); err != nil {
+			return err
+		}
+	}
+	at := int64(off)
+	head, err := in.At(s.ctx, at, max(1, min(binary.MaxVarintLen32, in.Size()-at)))
+	if err != nil {
+		return err
+	}
+	size, n := binary.Uvarint(head)
+	if n <= 0 || size > maxChunk {
+		return corruptf("a chunk of %d bytes", size)
+	}
+	b, err := in.At(s.ctx, at+int64(n), 1+int64(size)+crc32.Size)
+	if err != nil {
+		return err
+	}
+	if b, err = checked(b); err != nil {
+		return err
+	}
+	c.Encoding, c.Data = chunkenc.Encoding(b[0]), b[1:]
+	return nil
+}
+
+// maxChunk is the most that a chunk may have: it would be held in memory.
+const maxChunk = 64 << 20
+
 func (s *sourceSet) At() *series.Series                { return s.cur }
 func (s *sourceSet) Err() error                        { return s.err }
 func (s *sourceSet) Warnings() annotations.Annotations { return nil }
 
-// openSources opens the blocks that lie below dir, each under its ULID.
-func openSources(dir string, metas []*block.Meta) ([]*source, error) {
-	var sources []*source
-	for _, m := range metas {
-		s, err := openSource(filepath.Join(dir, m.ULID.String()), m)
-		if err != nil {
-			return nil, errors.Join(err, closeAll(sources))
-		}
-		sources = append(sources, s)
+// decoder reads numbers off the front of bytes; bad stays once they ended early.
+type decoder struct {
+	b   []byte
+	bad bool
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b)
+	return d.take(v, n)
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.b)
+	return int64(d.take(uint64(v), n))
+}
+
+func (d *decoder) take(v uint64, n int) uint64 {
+	if n <= 0 {
+		d.bad, d.b = true, nil
+		return 0
 	}
-	return sources, nil
+	d.b = d.b[n:]
+	return v
+}
+
+// count is a number of things of which each takes a byte at least.
+func (d *decoder) count() uint64 {
+	n := d.uvarint()
+	if n > uint64(len(d.b)) {
+		d.bad = true
+		return 0
+	}
+	return n
+}
+
+func (d *decoder) text() string {
+	n := d.count()
+	str := string(d.b[:n])
+	d.b = d.b[n:]
+	return str
+}
+
+// chunks reads the chunks of a series entry.
+func (d *decoder) chunks(dst []chunkMeta) []chunkMeta {
+	var prev chunkMeta
+	for i := range d.count() {
+		var c chunkMeta
+		if i == 0 {
+			c.minTime = d.varint()
+			c.maxTime = c.minTime + int64(d.uvarint())
+			c.ref = chunks.BlockChunkRef(d.uvarint())
+		} else {
+			c.minTime = prev.maxTime + int64(d.uvarint())
+			c.maxTime = c.minTime + int64(d.uvarint())
+			c.ref = chunks.BlockChunkRef(int64(prev.ref) + d.varint())
+		}
+		dst = append(dst, c)
+		prev = c
+	}
+	return dst
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/block/blocktest"
@@ -31,7 +30,16 @@ type heldBlock struct {
 func (b heldBlock) upload(t testing.TB, bkt *bucket.Memory, no byte) ulid.ULID {
 	t.Helper()
 	dir := t.TempDir()
-	w, err := blockwriter.New(blockwriter.Dir(dir), blockwriter.Defaults(), b.symbols())
+	symbols := blockwriter.NewSymbols()
+	for _, s := range b.series {
+		s.Labels.Range(func(l labels.Label) {
+			for _, str := range []string{l.Name, l.Value} {
+				_, err := symbols.Add(str)
+				check(t, err)
+			}
+		})
+	}
+	w, err := blockwriter.New(blockwriter.Dir(dir), blockwriter.Defaults(), symbols)
 	check(t, err)
 	slices.SortFunc(b.series, func(a, b blocktest.Series) int { return labels.Compare(a.Labels, b.Labels) })
 	for _, s := range b.series {
@@ -52,16 +60,6 @@ func (b heldBlock) upload(t testing.TB, bkt *bucket.Memory, no byte) ulid.ULID {
 	meta.Thanos.UploadTime = time.UnixMilli(meta.MaxTime).UTC()
 	check(t, blockio.Upload(t.Context(), bkt, dir, meta))
 	return meta.ULID
-}
-
-// symbols are all strings of the labels, sorted.
-func (b heldBlock) symbols() index.StringIter {
-	var all []string
-	for _, s := range b.series {
-		s.Labels.Range(func(l labels.Label) { all = append(all, l.Name, l.Value) })
-	}
-	slices.Sort(all)
-	return index.NewStringListIter(slices.Compact(all))
 }
 
 // chunks are those of a series at the block's resolution, through all finer ones.

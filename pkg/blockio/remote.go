@@ -1,0 +1,51 @@
+package blockio
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/bucket"
+)
+
+// Remote is a complete block whose files are read where they are.
+type Remote struct {
+	Index *Object
+	// Segments are the chunk segments in the order in which references number them.
+	Segments []*Object
+}
+
+// Open looks at the files of a complete block. A file that the block's meta.json
+// lists and the bucket does not have in that size is block.ErrCorrupt. The caller
+// closes the block when nothing reads it any more.
+func Open(ctx context.Context, bkt bucket.Reader, meta *block.Meta, index, segments *ReadAhead) (*Remote, error) {
+	sizes, err := objects(ctx, bkt, meta.ULID)
+	if err != nil {
+		return nil, fmt.Errorf("open block %s: %w", meta.ULID, err)
+	}
+	if err := checkFiles(meta, sizes); err != nil {
+		return nil, fmt.Errorf("open block %s: %w", meta.ULID, err)
+	}
+	r := &Remote{}
+	for _, rel := range slices.Sorted(maps.Keys(sizes)) {
+		o := &Object{bkt: bkt, name: block.ObjectName(meta.ULID, rel), size: sizes[rel], ahead: segments}
+		switch {
+		case rel == block.IndexFile:
+			o.ahead = index
+			r.Index = o
+		case isData(rel):
+			r.Segments = append(r.Segments, o)
+		}
+	}
+	return r, nil
+}
+
+// Close ends all reading ahead.
+func (r *Remote) Close() {
+	r.Index.Close()
+	for _, s := range r.Segments {
+		s.Close()
+	}
+}
