@@ -122,7 +122,12 @@ bench-compare: ## benchmarks against another revision: make bench-compare BASE=m
 .PHONY: bench-store
 bench-store: build ## the store gateway over S3, beside VARVE_PEER_THANOS if set: make bench-store ARGS='-only raw -series 500'
 	export VARVE_BIN='$(CURDIR)/bin' VARVE_TOOLS="$$(tools/build.sh $(PARTS))"
-	cd e2e && go run ./bench $(ARGS)
+	cd e2e && go run ./bench -only raw,days,huge,small,hostile,faults $(ARGS)
+
+.PHONY: bench-compact
+bench-compact: build ## the compactor over S3, beside VARVE_PEER_THANOS if set: make bench-compact ARGS='-series 500'
+	export VARVE_BIN='$(CURDIR)/bin' VARVE_TOOLS="$$(tools/build.sh $(PARTS))"
+	cd e2e && go run ./bench -only compact $(ARGS)
 
 .PHONY: e2e
 e2e: build ## end-to-end tests with real processes

@@ -24,6 +24,7 @@ func groups() []group {
 		{"small", "start over very many blocks, without distance", []string{bucketSmall}, (*bench).small},
 		{"hostile", "hostile requests among normal ones, in 512 MiB", []string{bucketRaw}, (*bench).hostile},
 		{"faults", "a broken server and a broken disk", []string{bucketRaw}, (*bench).faulty},
+		{"compact", "a compactor that finds all blocks at once", []string{bucketRaw}, (*bench).compaction},
 	}
 }
 

@@ -10,9 +10,12 @@ import (
 )
 
 // truth is the answer that a bucket's generator knows to a question.
-func (d *dataset) truth(bucket string, q question) *answer {
+func (d *dataset) truth(bucket string, q question) *answer { return d.truthOf(d.plan(bucket), q) }
+
+// truthOf is the answer that so much of a bucket would give.
+func (d *dataset) truthOf(jobs []job, q question) *answer {
 	whole := newAnswer()
-	for _, j := range d.plan(bucket) {
+	for _, j := range jobs {
 		parts := make(chan *answer)
 		var workers sync.WaitGroup
 		const n = 4
