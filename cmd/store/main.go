@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"github.com/oklog/run"
@@ -35,12 +34,6 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	o, err := parse(args, stderr)
 	if err != nil {
 		return err
-	}
-
-	// What requests read becomes garbage window by window: large, but few objects, which
-	// are cheaper to find often than to let double the heap.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25)
 	}
 
 	// Logger, metrics registry, readiness probe, bound listeners.
@@ -72,6 +65,9 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		return fmt.Errorf("open store in %s: %w", o.store.Dir, err)
 	}
 	defer func() { err = errors.Join(err, gateway.Close()) }()
+	if os.Getenv("GOGC") == "" {
+		tuneCollector() // only now: the gateway's budget asks for the limit that was given
+	}
 	o.fetcher.CacheDir = filepath.Join(o.store.Dir, "metas")
 	blocks := fetcher.New(bkt, o.fetcher, d.Logger, d.Registry)
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"os"
 	"slices"
 
@@ -77,9 +78,9 @@ type builder struct {
 	tail []byte // of the index
 	toc  index.TOC
 	dir  directory
-	// strings are all label names and values, several times or in no order; nil if
+	// strings are all label names, and all values of each name, each list sorted; nil if
 	// they are too many.
-	strings []string
+	strings [][]string
 }
 
 func (b *builder) build(ctx context.Context, d *Directories, chunks uint64) (directory, error) {
@@ -185,7 +186,7 @@ func (b *builder) values(ctx context.Context, take func(s *scanner, t *tableWrit
 		values: newTreeWriter(b.out, valueColumns),
 	}
 	if end-begin <= maxStrings {
-		t.strings = []string{""}
+		t.strings = [][]string{{""}} // the names
 	}
 	if err := take(s, t); err != nil {
 		return err
@@ -293,7 +294,7 @@ func (b *builder) extent(off, next uint64) extent {
 type tableWriter struct {
 	names, values *treeWriter
 	all           extent // under the empty label
-	strings       []string
+	strings       [][]string
 	// Of the name whose values come in.
 	name  []byte
 	count uint64
@@ -311,12 +312,17 @@ func (t *tableWriter) add(e *offsetEntry, l extent) {
 	if !bytes.Equal(e.name, t.name) {
 		t.endName()
 		t.name = append(t.name[:0], e.name...)
+		if t.strings != nil {
+			t.strings[0] = append(t.strings[0], string(t.name))
+			t.strings = append(t.strings, nil)
+		}
 	}
 	t.count++
 	t.posts += l.size
 	t.values.add(e.value, uint64(l.off), uint64(l.size))
 	if t.strings != nil {
-		t.strings = append(t.strings, string(e.value))
+		last := &t.strings[len(t.strings)-1]
+		*last = append(*last, string(e.value))
 	}
 }
 
@@ -324,9 +330,6 @@ func (t *tableWriter) endName() {
 	if t.count > 0 {
 		values := t.values.finish()
 		t.names.add(t.name, t.count, uint64(t.posts), values.off, values.size, values.level)
-		if t.strings != nil {
-			t.strings = append(t.strings, string(t.name))
-		}
 	}
 	t.count, t.posts = 0, 0
 }
@@ -348,12 +351,11 @@ func (b *builder) deriveSymbols() bool {
 	if b.strings == nil || b.toc.LabelIndices != b.toc.Postings || b.toc.LabelIndicesTable != b.toc.PostingsTable || b.toc.Symbols != headerSize {
 		return false
 	}
-	slices.Sort(b.strings)
-	symbols := slices.Compact(b.strings)
+	symbols := mergeSorted(b.strings)
 	const around = 4 + 4 + 4 // length, number, checksum
 	left := b.after(b.toc.Symbols) - int64(b.toc.Symbols) - around
 	for _, s := range symbols {
-		left -= int64(len(binary.AppendUvarint(nil, uint64(len(s)))) + len(s))
+		left -= int64(uvarintLen(len(s)) + len(s))
 	}
 	switch left {
 	case 0: // "" is a symbol, as in blocks that were cut from a head
@@ -368,6 +370,37 @@ func (b *builder) deriveSymbols() bool {
 	}
 	b.dir.version, b.dir.symbols = index.FormatV2, w.finish()
 	return true
+}
+
+// uvarintLen is the length of n as a variable-length integer.
+func uvarintLen(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }
+
+// mergeSorted makes one sorted list, without repetition, of sorted ones.
+func mergeSorted(lists [][]string) []string {
+	for len(lists) > 1 {
+		var merged [][]string
+		for pair := range slices.Chunk(lists, 2) {
+			if len(pair) == 1 {
+				merged = append(merged, pair[0])
+				continue
+			}
+			merged = append(merged, mergeTwo(pair[0], pair[1]))
+		}
+		lists = merged
+	}
+	return slices.Compact(lists[0])
+}
+
+func mergeTwo(a, b []string) []string {
+	out := make([]string, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0] <= b[0] {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 // symbols writes the tree of symbols, and reads the header, which stands before them.

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/index"
 )
 
@@ -58,7 +57,7 @@ func (x *Index) entryBytes() int64 {
 }
 
 // position is where the entry of a series begins.
-func (x *Index) position(ref storage.SeriesRef) (int64, error) {
+func (x *Index) position(ref uint32) (int64, error) {
 	off := uint64(ref)
 	if x.dir.version != index.FormatV1 && off <= uint64(x.dir.seriesEnd) {
 		off *= seriesAlign
@@ -167,16 +166,29 @@ func (x *Index) eachValue(ctx context.Context, l label, from string, fn func(val
 
 // symbol returns the string by which series entries mean ref.
 func (x *Index) symbol(ctx context.Context, ref uint64) (string, error) {
-	if x.dir.symbols.size == 0 {
-		return "", corruptf("symbol %d of none", ref)
-	}
-	p, err := x.leaf(ctx, x.dir.symbols, func(p *page) int { return p.lastNumber(ref) })
+	p, err := x.symbolLeaf(ctx, ref)
 	if err != nil {
 		return "", err
 	}
-	i := p.lastNumber(ref)
-	if i >= p.len() || p.number(i, 0) != ref {
+	text, ok := p.symbol(ref)
+	if !ok {
 		return "", corruptf("there is no symbol %d", ref)
 	}
-	return p.key(i), nil
+	return text, nil
+}
+
+// symbolLeaf returns the page that has the symbol, if any has.
+func (x *Index) symbolLeaf(ctx context.Context, ref uint64) (*page, error) {
+	if x.dir.symbols.size == 0 {
+		return nil, corruptf("symbol %d of none", ref)
+	}
+	return x.leaf(ctx, x.dir.symbols, func(p *page) int { return p.lastNumber(ref) })
+}
+
+func (p *page) symbol(ref uint64) (text string, ok bool) {
+	i := p.lastNumber(ref)
+	if i >= p.len() || p.number(i, 0) != ref {
+		return "", false
+	}
+	return p.key(i), true
 }

@@ -9,14 +9,13 @@ import (
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 )
 
 // Selection is what matchers select.
 type Selection struct {
 	// Refs name series in the order of their labels: all that are selected, and if
-	// there is a Rest, more.
-	Refs []storage.SeriesRef
+	// there is a Rest, more. They have 32 bits in every index.
+	Refs []uint32
 	// Rest are the matchers that are still to be applied to the labels of the series,
 	// because their postings would cost more. SeriesReader does that.
 	Rest []*labels.Matcher
@@ -212,7 +211,7 @@ func rank(t *term) int {
 }
 
 // expand reads the postings of terms and returns the series that they leave.
-func (x *Index) expand(ctx context.Context, terms []*term) ([]storage.SeriesRef, error) {
+func (x *Index) expand(ctx context.Context, terms []*term) ([]uint32, error) {
 	var lists []wanted
 	sets := make([]*refSet, len(terms))
 	keeps := false
@@ -252,9 +251,5 @@ func (x *Index) expand(ctx context.Context, terms []*term) ([]storage.SeriesRef,
 			refs = slices.DeleteFunc(refs, func(ref uint32) bool { return has(ref) == terms[i].away })
 		}
 	}
-	out := make([]storage.SeriesRef, len(refs))
-	for i, ref := range refs {
-		out[i] = storage.SeriesRef(ref)
-	}
-	return out, ctx.Err()
+	return refs, ctx.Err()
 }

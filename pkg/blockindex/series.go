@@ -1,13 +1,14 @@
 package blockindex
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 )
@@ -32,10 +33,11 @@ type Entry struct {
 
 // SeriesReader reads the entries of a selection. It is used by one goroutine.
 type SeriesReader struct {
-	x    *Index
-	refs []storage.SeriesRef
-	read int // how many of refs were read
-	rest []*labels.Matcher
+	x      *Index
+	window int64 // bytes that entries may take
+	refs   []uint32
+	read   int // how many of refs were read
+	rest   []*labels.Matcher
 	// matchers are all that the first series must match, to see that postings and
 	// symbols mean the same; nil afterwards.
 	matchers []*labels.Matcher
@@ -44,13 +46,14 @@ type SeriesReader struct {
 	ready    []rawEntry // read and not taken yet
 	pairs    []uint64   // symbols of the labels, names and values in turn
 	symbols  []knownSymbol
+	batch    []knownSymbol     // those of ready that symbols did not have, sorted
 	verdicts []map[uint64]bool // of each matcher of the rest, by symbol of the value
 	builder  labels.ScratchBuilder
 }
 
 // rawEntry is a series entry without its length and checksum.
 type rawEntry struct {
-	ref    storage.SeriesRef
+	ref    uint32
 	body   []byte
 	behind []byte // what was read of the entry that follows
 }
@@ -62,23 +65,34 @@ type knownSymbol struct {
 }
 
 const (
-	// seriesWindow is how many bytes of series entries are read at once.
-	seriesWindow = 512 << 10
+	// seriesWindow is how many bytes series entries take that are held at once, and minWindow
+	// the least that is worth a read.
+	seriesWindow = 1 << 20
+	minWindow    = 16 << 10
 	// maxTypical is the most that is read of an entry whose length is not known.
 	maxTypical = 16 << 10
-	// maxKnown is how many symbols a reader remembers at most.
-	maxKnown = 4096
-	// maxVerdicts is how many answers of a matcher a reader remembers.
-	maxVerdicts = 64 << 10
+	// perEntry is about what an entry takes while it is held, besides its own bytes.
+	perEntry = 160
+	// windowPerSymbol is one symbol to be remembered for so many bytes of the window.
+	windowPerSymbol = 128
+	// windowPerVerdict is one answer of a matcher to be remembered for so many bytes of
+	// the window.
+	windowPerVerdict = 64
 )
 
 // Series returns a reader of the series that s selects.
 func (x *Index) Series(s Selection) *SeriesReader {
-	r := &SeriesReader{x: x, refs: s.Refs, rest: s.Rest, matchers: s.matchers, builder: labels.NewScratchBuilder(16)}
+	r := &SeriesReader{x: x, window: seriesWindow, refs: s.Refs, rest: s.Rest, matchers: s.matchers, builder: labels.NewScratchBuilder(16)}
 	for range s.Rest {
 		r.verdicts = append(r.verdicts, map[uint64]bool{})
 	}
 	return r
+}
+
+// Window bounds about how many bytes are held at once, which are 1 MiB if nothing is
+// said: for who reads many indexes side by side.
+func (r *SeriesReader) Window(bytes int64) {
+	r.window = min(max(bytes, minWindow), seriesWindow)
 }
 
 // Next reads the next series that has a chunk with samples in [mint, maxt] into e,
@@ -111,7 +125,7 @@ func (r *SeriesReader) Next(ctx context.Context, mint, maxt int64, e *Entry) boo
 // Err is the error that ended reading early.
 func (r *SeriesReader) Err() error { return r.err }
 
-func (r *SeriesReader) fail(ref storage.SeriesRef, err error) bool {
+func (r *SeriesReader) fail(ref uint32, err error) bool {
 	r.err = fmt.Errorf("series %d: %w", ref, err)
 	return false
 }
@@ -163,7 +177,7 @@ func (r *SeriesReader) load(ctx context.Context) error {
 	x, typical := r.x, r.x.typical.Load()
 	refs := r.refs[r.read:]
 	n, total := 0, int64(0)
-	for ; n < len(refs) && total < seriesWindow; n++ {
+	for ; n < len(refs) && total+int64(n)*perEntry < r.window; n++ {
 		off, err := x.position(refs[n])
 		if err != nil {
 			return err
@@ -210,6 +224,44 @@ func (r *SeriesReader) load(ctx context.Context) error {
 	}
 	r.ready = ready
 	r.read += n
+	if len(r.rest) > 0 {
+		return nil // most may not be accepted, and few of their symbols be needed
+	}
+	return r.lookUp(ctx, ready)
+}
+
+// lookUp brings the symbols of entries that are not known yet, in the order in which
+// the page directory has them.
+func (r *SeriesReader) lookUp(ctx context.Context, entries []rawEntry) error {
+	r.batch = r.batch[:0]
+	for i := range entries {
+		d := decoder{b: entries[i].body}
+		for range 2 * d.uvarint() {
+			ref := d.uvarint()
+			if d.bad {
+				break // who takes the entry says so
+			}
+			if k := r.known(ref); k.ref != ref { // else it has the text, or the batch will
+				*k = knownSymbol{ref: ref}
+				r.batch = append(r.batch, *k)
+			}
+		}
+	}
+	slices.SortFunc(r.batch, knownSymbol.compare)
+	r.batch = slices.CompactFunc(r.batch, func(a, b knownSymbol) bool { return a.ref == b.ref })
+	var p *page
+	for i := range r.batch {
+		k := &r.batch[i]
+		if p == nil || p.len() == 0 || k.ref > p.number(p.len()-1, 0) {
+			var err error
+			if p, err = r.x.symbolLeaf(ctx, k.ref); err != nil {
+				return err
+			}
+		}
+		if text, ok := p.symbol(k.ref); ok {
+			k.text = strings.Clone(text)
+		}
+	}
 	return nil
 }
 
@@ -380,7 +432,7 @@ func (r *SeriesReader) accepts(ctx context.Context) (bool, error) {
 		verdict, ok := r.verdicts[i][ref]
 		if !ok {
 			verdict = m.Matches(value)
-			if len(r.verdicts[i]) >= maxVerdicts {
+			if int64(len(r.verdicts[i])) >= r.window/windowPerVerdict {
 				clear(r.verdicts[i])
 			}
 			r.verdicts[i][ref] = verdict
@@ -407,14 +459,25 @@ func (r *SeriesReader) verify(ctx context.Context) error {
 	return nil
 }
 
-// symbol returns the string of a symbol, which lives as long as the caller likes.
-func (r *SeriesReader) symbol(ctx context.Context, ref uint64) (string, error) {
+func (k knownSymbol) compare(o knownSymbol) int { return cmp.Compare(k.ref, o.ref) }
+
+// known is where a symbol is remembered.
+func (r *SeriesReader) known(ref uint64) *knownSymbol {
 	if r.symbols == nil {
 		const perSeries = 32 // symbols, if none occurs twice
-		r.symbols = make([]knownSymbol, min(perSeries*len(r.refs), maxKnown))
+		r.symbols = make([]knownSymbol, max(min(perSeries*len(r.refs), int(r.window/windowPerSymbol)), 1))
 	}
-	k := &r.symbols[ref%uint64(len(r.symbols))]
+	return &r.symbols[ref%uint64(len(r.symbols))]
+}
+
+// symbol returns the string of a symbol, which lives as long as the caller likes.
+func (r *SeriesReader) symbol(ctx context.Context, ref uint64) (string, error) {
+	k := r.known(ref)
 	if k.ref == ref && k.text != "" {
+		return k.text, nil
+	}
+	if i, ok := slices.BinarySearchFunc(r.batch, knownSymbol{ref: ref}, knownSymbol.compare); ok && r.batch[i].text != "" {
+		*k = r.batch[i]
 		return k.text, nil
 	}
 	text, err := r.x.symbol(ctx, ref)

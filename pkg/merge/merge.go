@@ -46,6 +46,7 @@ type merged struct {
 	// whose children are the nodes 2i and 2i+1. Input j plays its first match at node (len(inputs)+j)/2.
 	losers []int
 	at     *series.Series
+	joined []series.Chunk // of the series at which several inputs stand
 	err    error
 }
 
@@ -85,14 +86,15 @@ func (m *merged) Next() bool {
 		if next == nil || series.Compare(m.at, next) != 0 {
 			break
 		}
-		if !joined { // what the inputs handed out stays theirs
+		if !joined {
 			joined = true
-			m.at = &series.Series{Labels: m.at.Labels, Replica: m.at.Replica, Chunks: slices.Clone(m.at.Chunks)}
+			m.joined = append(m.joined[:0], m.at.Chunks...)
 		}
-		m.at.Chunks = append(m.at.Chunks, next.Chunks...)
+		m.joined = append(m.joined, next.Chunks...)
 	}
-	if joined {
-		m.at.Chunks = normalize(m.at.Chunks)
+	if joined { // what the inputs handed out stays theirs, and what this set does its caller's
+		m.at = &series.Series{Labels: m.at.Labels, Replica: m.at.Replica, Chunks: slices.Clone(normalize(m.joined))}
+		clear(m.joined) // not to keep their bytes
 	}
 	return m.err == nil
 }

@@ -93,6 +93,12 @@ func (c *Cache) Read(ctx context.Context, o Object, p []byte, off int64) error {
 	return nil
 }
 
+// ReadOver is the gap between two ranges up to which one request brings both.
+func (c *Cache) ReadOver() int64 {
+	always, _ := c.fetcher.pace.gaps()
+	return always
+}
+
 // Forget drops what is kept of the n bytes at off, because they turned out to be wrong.
 func (c *Cache) Forget(o Object, off, n int64) {
 	var keys []string

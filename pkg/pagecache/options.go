@@ -31,7 +31,7 @@ type Options struct {
 // Defaults returns the settings for a store gateway of moderate size.
 func Defaults() Options {
 	return Options{
-		MemoryBytes: 64 << 20,
+		MemoryBytes: 32 << 20,
 		DiskBytes:   4 << 30,
 		Concurrency: 32,
 		PartBytes:   8 << 20,

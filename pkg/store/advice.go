@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 
 	"github.com/varve-io/varve/pkg/blockindex"
 )
@@ -35,7 +34,7 @@ func (r *request) sample(index *blockindex.Index, selected blockindex.Selection)
 	if n <= s.of {
 		return
 	}
-	var some []storage.SeriesRef
+	var some []uint32
 	for i := range min(n, sampled) {
 		some = append(some, selected.Refs[i*n/min(n, sampled)])
 	}

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -47,6 +48,16 @@ func (b *badChunks) add(err error) {
 	if b.count++; b.first == nil {
 		b.first = err
 	}
+}
+
+// err says which chunks of a block were left out, or is nil.
+func (b *badChunks) err(p *pick) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.count == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %d chunks left out, the first for: %w", blockText(p), b.count, b.first)
 }
 
 // chunkRefs returns the chunks of a series that are wanted. A chunk's record ends
@@ -89,13 +100,14 @@ type run struct {
 // maxRun bounds a run, so that little is copied of those that do not arrive in one piece.
 const maxRun = 64 << 10
 
-// fill reads chunks of the block. Their data lie where they arrived from the bucket or
-// are cached: the lease is not given back, because an answer is valid until its
-// request ends. A chunk that is corrupt is left without data, if the answer may be partial.
-func (s *blockStream) fill(ctx context.Context, all []wanted) error {
+// fill reads chunks of the block. Their data lie where they arrived from the bucket,
+// which the lease holds, or where they are cached. A chunk that is corrupt is left
+// without data, if the answer may be partial.
+func (s *blockStream) fill(ctx context.Context, all []wanted) (*pagecache.Lease, error) {
+	defer s.r.stats.chunks.since(time.Now())
 	runs, err := s.runs(all)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ranges := make([]pagecache.Range, len(runs))
 	var size int64
@@ -104,11 +116,12 @@ func (s *blockStream) fill(ctx context.Context, all []wanted) error {
 		size += ranges[i].Len
 	}
 	if err := s.r.usage.readBytes(size); err != nil {
-		return err
+		return nil, err
 	}
 	s.r.g.metrics.chunkBytes.Add(float64(size))
-	if _, err := s.r.g.cache.ReadRanges(ctx, ranges); err != nil {
-		return err
+	lease, err := s.r.g.cache.ReadRanges(ctx, ranges)
+	if err != nil {
+		return nil, err
 	}
 	for i, r := range runs {
 		b := ranges[i].Bytes
@@ -116,15 +129,16 @@ func (s *blockStream) fill(ctx context.Context, all []wanted) error {
 			from := int64(c.off) - r.Off
 			rec, err := s.chunk(ctx, r.Object, int64(c.off), b[from:min(from+int64(c.size), r.Len)])
 			if errors.Is(err, errCorruptChunk) {
-				err = s.leaveOut(err, 1)
+				err = s.leaveOut(err)
 			}
 			if err != nil {
-				return err
+				lease.Release()
+				return nil, err
 			}
 			c.into.Encoding, c.into.Data = rec.encoding, rec.data
 		}
 	}
-	return nil
+	return lease, nil
 }
 
 // runs sorts chunks and joins those that touch.
@@ -148,7 +162,7 @@ func (s *blockStream) runs(all []wanted) (runs []run, err error) {
 			err = fmt.Errorf("%w: byte %d of %s with %d", errCorruptChunk, off, object.Name, object.Size)
 		}
 		if err != nil {
-			if err := s.leaveOut(err, 1); err != nil {
+			if err := s.leaveOut(err); err != nil {
 				return nil, err
 			}
 			continue
@@ -159,14 +173,12 @@ func (s *blockStream) runs(all []wanted) (runs []run, err error) {
 	return runs, nil
 }
 
-// leaveOut counts chunks that are corrupt, or returns the error if the answer must be whole.
-func (s *blockStream) leaveOut(err error, n int) error {
+// leaveOut counts a chunk that is corrupt, or returns the error if the answer must be whole.
+func (s *blockStream) leaveOut(err error) error {
 	if s.r.Partial == storeapi.Abort {
 		return err
 	}
-	for range n {
-		s.bad.add(err)
-	}
+	s.bad.add(err)
 	return nil
 }
 

@@ -76,7 +76,7 @@ func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Register
 }
 
 // directoryBytes of memory hold pages of page directories, those in use.
-const directoryBytes = 32 << 20
+const directoryBytes = 24 << 20
 
 // Sync takes over the blocks of a bucket. Requests that run keep the blocks they
 // began with; later ones see the new set, whole.

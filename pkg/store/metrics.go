@@ -47,6 +47,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		took:           f.NewHistogram(prometheus.HistogramOpts{Name: "varve_store_series_seconds", Help: "Time from a Series request's turn to its end.", Buckets: prometheus.ExponentialBuckets(0.005, 3, 10)}),
 		requestGets:    f.NewHistogram(prometheus.HistogramOpts{Name: "varve_store_series_bucket_requests", Help: "Reads of the bucket that a Series request needed.", Buckets: prometheus.ExponentialBuckets(1, 4, 9)}),
 		requestFetched: f.NewHistogram(prometheus.HistogramOpts{Name: "varve_store_series_fetched_bytes", Help: "Bytes of the bucket that a Series request read.", Buckets: prometheus.ExponentialBuckets(16<<10, 4, 10)}),
-		stages:         f.NewCounterVec(prometheus.CounterOpts{Name: "varve_store_series_stage_seconds_total", Help: "Time of Series requests: looking up matchers (select, all blocks added up), waiting for rows and for chunks."}, []string{"stage"}),
+		stages:         f.NewCounterVec(prometheus.CounterOpts{Name: "varve_store_series_stage_seconds_total", Help: "Time of Series requests: looking up matchers (select) and reading chunks (chunks), all blocks added up, and waiting for both (wait)."}, []string{"stage"}),
 	}
 }

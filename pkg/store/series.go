@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/varve-io/varve/pkg/block"
-	"github.com/varve-io/varve/pkg/merge"
 	"github.com/varve-io/varve/pkg/pagecache"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
@@ -34,7 +34,7 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 		return series.ErrSet(err)
 	}
 	g.metrics.blocksQueried.Observe(float64(len(streams)))
-	return &answer{Set: merge.Sets(r.walk(streams)), request: r}
+	return &answer{Set: r.start(streams), request: r}
 }
 
 // enter waits for the turn of a Series request, and for the least memory that it needs.
@@ -64,12 +64,13 @@ type request struct {
 	finish func() // ends all streams; may be called more than once
 	// workers bounds the streams that read at the same time.
 	workers *semaphore.Weighted
-	// rowBytes is about what a batch of rows takes. Each stream holds two at most.
-	rowBytes int
-	// crowded says that there are many streams, so that each must hold little.
-	crowded bool
-	windows int // that were gathered
-	sampled sample
+	// active are the streams that did not end.
+	active atomic.Int64
+	// reclaims says that the reader calls Reclaim, and left holds what streams are
+	// through with since it last did.
+	reclaims bool
+	left     []*pagecache.Lease
+	sampled  sample
 }
 
 func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory *share) *request {
@@ -90,6 +91,7 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory 
 		g.gate.Release(1)
 		r.report()
 	})
+	context.AfterFunc(ctx, r.finish)
 	return r
 }
 
@@ -102,7 +104,6 @@ func (r *request) pick() ([]*blockStream, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.g.running.Add(1) // the walk
 	var streams []*blockStream
 	for _, st := range set.streams {
 		matchers, ok := storeapi.MatchExternal(st.labels, r.Matchers)
@@ -129,32 +130,6 @@ func (r *request) hold(p pick, matchers []*labels.Matcher) *blockStream {
 	return newBlockStream(r, p, matchers)
 }
 
-// walk starts reading. The request's memory is shared out: a window of chunks that is
-// read and one that is handed out take half of what is not held until the end, which is
-// half of all at most; rows take a sixth, and what surrounds them the rest.
-func (r *request) walk(streams []*blockStream) *walk {
-	const least, most, crowd = 4 << 10, 256 << 10, 8
-	r.crowded = len(streams) > crowd
-	r.rowBytes = int(min(max(r.share.size()/rowsPart/2/int64(max(len(streams), 1)), least), most))
-	context.AfterFunc(r.ctx, r.finish)
-	w := &walk{r: r, windows: make(chan []series.Series)}
-	go w.run(r.ctx, streams)
-	return w
-}
-
-// The parts of a request's memory: of a window of chunks, of which there are two, of
-// rows, and of what must be held until the request ends.
-const windowPart, rowsPart, heldPart = 4, 6, 2
-
-// window is the bytes of the next window of chunks. The first is small, so that its
-// series are there soon; the others grow as long as there is memory.
-func (r *request) window() int64 {
-	if r.windows++; r.windows > 1 {
-		r.share.grow(4 * r.share.size())
-	}
-	return (r.share.size() - r.usage.held.Load()) / windowPart
-}
-
 // replace plans the range of a block that vanished once more, over the blocks of
 // now that hold the same samples. It returns none when there are no such blocks.
 func (r *request) replace(gone *blockStream) ([]*blockStream, error) {
@@ -174,7 +149,7 @@ func (r *request) replace(gone *blockStream) ([]*blockStream, error) {
 		for _, t := range gone.times {
 			for _, p := range plan(heirs, t, r.MaxResolution, r.Fallback) {
 				s := r.hold(p, matchers)
-				s.replaces, s.after = true, gone.done
+				s.replaces, s.after = true, gone.last
 				streams = append(streams, s)
 			}
 		}
@@ -236,6 +211,17 @@ func (a *answer) Next() bool {
 		return a.end(err)
 	}
 	return true
+}
+
+// Reclaim implements storeapi.Reclaimable.
+func (a *answer) Reclaim() {
+	r := a.request
+	r.reclaims = true
+	for _, l := range r.left {
+		l.Release()
+	}
+	clear(r.left)
+	r.left = r.left[:0]
 }
 
 func (a *answer) end(err error) bool {

@@ -14,9 +14,9 @@ type stats struct {
 	blocks            []string // their ULIDs, those first picked
 	series, numChunks atomic.Int64
 	reads             pagecache.Usage
-	// selecting is the time of looking up matchers, all blocks added up; rows and
-	// chunks are the times that the answer waited for rows and for chunks.
-	selecting, rows, chunks stage
+	// selecting is the time of looking up matchers and chunks that of reading them, all
+	// blocks added up; waiting is the time that the answer waited for its blocks.
+	selecting, chunks, waiting stage
 }
 
 // stage is time spent.
@@ -34,7 +34,7 @@ func (a *answer) Stats() storeapi.QueryStats {
 		Blocks:  s.blocks,
 		Touched: r.usage.touched.Load(), Series: s.series.Load(), Chunks: s.numChunks.Load(), ChunkBytes: r.usage.bytes.Load(),
 		Requests: s.reads.Requests.Load(), Fetched: s.reads.Fetched.Load(),
-		Waited: s.chunks.took(), Took: time.Since(s.began),
+		Waited: s.waiting.took(), Took: time.Since(s.began),
 	}
 }
 
@@ -45,12 +45,12 @@ func (r *request) report() {
 	m.took.Observe(took.Seconds())
 	m.requestGets.Observe(float64(s.reads.Requests.Load()))
 	m.requestFetched.Observe(float64(s.reads.Fetched.Load()))
-	for name, stage := range map[string]*stage{"select": &s.selecting, "rows": &s.rows, "chunks": &s.chunks} {
+	for name, stage := range map[string]*stage{"select": &s.selecting, "chunks": &s.chunks, "wait": &s.waiting} {
 		m.stages.WithLabelValues(name).Add(stage.took().Seconds())
 	}
 	r.g.log.Debug("series answered", "selector", selector(r.Matchers), "took", took,
 		"blocks", len(s.blocks), "touched", r.usage.touched.Load(), "series", s.series.Load(), "chunks", s.numChunks.Load(),
 		"chunk_bytes", r.usage.bytes.Load(), "needed", s.reads.Needed.Load(), "fetched", s.reads.Fetched.Load(),
 		"from_memory", s.reads.FromMemory.Load(), "from_disk", s.reads.FromDisk.Load(), "from_remote", s.reads.FromRemote.Load(), "requests", s.reads.Requests.Load(),
-		"select", s.selecting.took(), "rows", s.rows.took(), "fill", s.chunks.took())
+		"select", s.selecting.took(), "read_chunks", s.chunks.took(), "wait", s.waiting.took())
 }

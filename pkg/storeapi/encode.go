@@ -207,6 +207,9 @@ func (w *frameWriter) queue(s *storepb.Series, size int) error {
 	return nil
 }
 
+// empty reports whether all series that were added are sent, so that nothing refers to them.
+func (w *frameWriter) empty() bool { return len(w.pending) == 0 }
+
 // flush sends what is pending: before frames of another kind, and at the end.
 func (w *frameWriter) flush() error {
 	if len(w.pending) == 0 {

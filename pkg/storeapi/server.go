@@ -71,6 +71,11 @@ func (s *storeServer) Series(in *storepb.SeriesRequest, stream grpc.ServerStream
 
 	set := s.store.Series(ctx, req)
 	out := newFrameWriter(in, req.Aggregates, stream.Send)
+	reclaim := func() {}
+	if r, ok := set.(Reclaimable); ok {
+		reclaim = r.Reclaim
+	}
+	reclaim() // that it will be called again
 	limit := seriesLimit{max: req.Limit}
 	for set.Next() {
 		cur := set.At()
@@ -82,6 +87,9 @@ func (s *storeServer) Series(in *storepb.SeriesRequest, stream grpc.ServerStream
 		}
 		if err := out.add(cur); err != nil {
 			return toStatus(err)
+		}
+		if out.empty() {
+			reclaim()
 		}
 	}
 	if err := set.Err(); err != nil {

@@ -36,6 +36,13 @@ type Store interface {
 	LabelValues(ctx context.Context, name string, req *LabelsRequest) ([]string, annotations.Annotations, error)
 }
 
+// Reclaimable is a series.Set that can use memory again before its context ends. Who
+// calls Reclaim once before the first Next may call it again, as often as nothing is
+// looked at any more of the chunks that the set handed out so far.
+type Reclaimable interface {
+	Reclaim()
+}
+
 // PartialResponse says what becomes of an answer when a part of it cannot be had.
 type PartialResponse int
 

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,7 +48,7 @@ func (m *metered) GetRange(ctx context.Context, name string, off, length int64) 
 	return m.Reader.GetRange(ctx, name, off, length)
 }
 
-func TestChunksAreReadNoFurtherThanTwoWindowsAhead(t *testing.T) {
+func TestChunksAreReadNoFurtherThanTwoSpansAhead(t *testing.T) {
 	bkt := bucket.NewMemory()
 	entries := make([]*block.Entry, 4)
 	var all int64
@@ -62,8 +64,9 @@ func TestChunksAreReadNoFurtherThanTwoWindowsAhead(t *testing.T) {
 	if !set.Next() {
 		t.Fatal(set.Err())
 	}
-	// Nothing beyond can be on its way: the second window waits for its reader.
-	const most = 2*minRequestBytes/windowPart + 64<<10
+	// Nothing beyond can be on its way: the second span waits for its reader.
+	var budget float64 = minRequestBytes
+	most := int64(2*spansPart*budget) + 64<<10
 	if got := m.bytes.Load(); got > most || all < 3*most {
 		t.Errorf("%d of %d bytes were read for the first series, want %d at most", got, all, most)
 	}
@@ -77,6 +80,38 @@ func TestChunksAreReadNoFurtherThanTwoWindowsAhead(t *testing.T) {
 	stats := set.(storeapi.Counted).Stats()
 	if len(stats.Blocks) != 4 || stats.Touched != 2000 || stats.Series != 500 || stats.ChunkBytes < all*9/10 || stats.Fetched < all*9/10 || stats.Requests < 8 || stats.Chunks < 2000 {
 		t.Errorf("statistics are %+v", stats)
+	}
+}
+
+func TestMemoryIsUsedAgainOnlyAfterItWasReclaimed(t *testing.T) {
+	bkt := bucket.NewMemory()
+	var entries []*block.Entry
+	for i := range int64(3) {
+		entries = append(entries, add(t, bkt, noise(200, i*hour)))
+	}
+	g := open(t, bkt, func(o *Options) { o.RequestBytes, o.Cache.MemoryBytes, o.Cache.DiskBytes = minRequestBytes, 0, 0 }, entries...)
+	want, _, err := series.Collect(g.Series(t.Context(), selectUp(0, 3*hour)))
+	if err != nil || len(want) != 200 {
+		t.Fatalf("%d series (%v), want 200", len(want), err)
+	}
+	set := g.Series(t.Context(), selectUp(0, 4*hour))
+	set.(storeapi.Reclaimable).Reclaim()
+	for i := 0; set.Next(); i++ {
+		got := set.At()
+		if !labels.Equal(got.Labels, want[i].Labels) || !slices.EqualFunc(got.Chunks, want[i].Chunks, func(a, b series.Chunk) bool {
+			return a.MinTime == b.MinTime && bytes.Equal(a.Data, b.Data)
+		}) {
+			t.Fatalf("series %d is %s with other chunks than %s has", i, got.Labels, want[i].Labels)
+		}
+		if i%3 == 0 {
+			set.(storeapi.Reclaimable).Reclaim()
+		}
+	}
+	if set.Err() != nil {
+		t.Error(set.Err())
+	}
+	if left := len(set.(*answer).request.left); left > 3*len(entries) {
+		t.Errorf("%d buffers wait for being used again, want a few", left)
 	}
 }
 

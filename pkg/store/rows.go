@@ -1,0 +1,143 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/varve-io/varve/pkg/blockindex"
+	"github.com/varve-io/varve/pkg/series"
+)
+
+// row is a series before its chunks are read.
+type row struct {
+	labels  labels.Labels
+	replica string
+	chunks  []chunkRef
+}
+
+// chunkRef is a chunk of which size is what we expect its record to have.
+type chunkRef struct {
+	mint, maxt         int64
+	segment, off, size uint32
+}
+
+// memory is about what a row takes, and later its chunks besides their bytes.
+func (r *row) memory() int {
+	const perRow, perChunk = 200, 100
+	return perRow + int(r.labels.ByteSize()) + len(r.replica) + perChunk*len(r.chunks)
+}
+
+// refBytes is what a reference takes until its series is read.
+const refBytes = 4
+
+// rows reads series entries in the order of the index.
+func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selected blockindex.Selection) iter.Seq2[row, error] {
+	return func(yield func(row, error) bool) {
+		mint, maxt := s.times[0].MinTime, s.times[len(s.times)-1].MaxTime-1
+		reader := index.Series(selected)
+		reader.Window(s.r.entryRoom(len(selected.Refs)))
+		var e blockindex.Entry
+		for reader.Next(ctx, mint, maxt, &e) {
+			var r row
+			r.labels, r.replica = series.Final(e.Labels, s.block.labels, s.r.WithoutLabels)
+			if s.replaces && labels.Compare(r.labels, s.after) <= 0 && !s.after.IsEmpty() || !s.r.Shard.Keeps(r.labels) {
+				continue
+			}
+			if r.chunks = s.chunkRefs(&e); len(r.chunks) == 0 {
+				continue
+			}
+			if s.r.SkipChunks {
+				r.chunks = nil
+			}
+			if !yield(r, nil) {
+				return
+			}
+		}
+		if err := reader.Err(); err != nil {
+			yield(row{}, err)
+		}
+	}
+}
+
+// reorders reports whether the final labels may be in another order than those of
+// the index: when labels of the series are replaced or removed.
+func (s *blockStream) reorders(ctx context.Context, index *blockindex.Index) (bool, error) {
+	changed := slices.Clone(s.r.WithoutLabels)
+	s.block.labels.Range(func(l labels.Label) { changed = append(changed, l.Name) })
+	for _, name := range changed {
+		if has, err := index.HasLabel(ctx, name); err != nil || has {
+			return has, err
+		}
+	}
+	return false, nil
+}
+
+// heldBack brings rows to which the same labels were added back into order. Such
+// labels only swap a series with those that follow it and have its labels and
+// more, so few rows are held at a time.
+func heldBack(rows iter.Seq2[row, error]) iter.Seq2[row, error] {
+	return func(yield func(row, error) bool) {
+		var held []row // each comes after those above it
+		var last labels.Labels
+		emit := func() bool {
+			r := held[len(held)-1]
+			held = held[:len(held)-1]
+			if labels.Compare(r.labels, last) < 0 {
+				yield(row{}, fmt.Errorf("%w: series %s is out of order", blockindex.ErrCorrupt, r.labels))
+				return false
+			}
+			last = r.labels
+			return yield(r, nil)
+		}
+		for r, err := range rows {
+			if err != nil {
+				yield(row{}, err)
+				return
+			}
+			for len(held) > 0 && labels.Compare(held[len(held)-1].labels, r.labels) <= 0 {
+				if !emit() {
+					return
+				}
+			}
+			held = append(held, r)
+		}
+		for len(held) > 0 {
+			if !emit() {
+				return
+			}
+		}
+	}
+}
+
+// sorted brings rows into order by holding all of them.
+func (s *blockStream) sorted(rows iter.Seq2[row, error]) iter.Seq2[row, error] {
+	return func(yield func(row, error) bool) {
+		var all []row
+		for r, err := range rows {
+			if err == nil {
+				err = s.r.usage.hold(r.memory())
+			}
+			if err != nil {
+				yield(row{}, err)
+				return
+			}
+			all = append(all, r)
+		}
+		slices.SortFunc(all, func(a, b row) int {
+			if c := labels.Compare(a.labels, b.labels); c != 0 {
+				return c
+			}
+			return strings.Compare(a.replica, b.replica)
+		})
+		for _, r := range all {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
