@@ -99,7 +99,7 @@ func (o *options) bindLimits(f *daemon.Flags) (finish func()) {
 	}
 	downloaded := size(f, "store.grpc.downloaded-bytes-limit", "Bytes of chunks that one request may read; 0 for no limit.", 0)
 	request := size(f, "store.request-bytes", "Memory that one Series request may hold.", o.store.RequestBytes)
-	memory := size(f, "store.memory-bytes", "Memory that all Series requests may hold together, others wait; 0 for two thirds of what GOMEMLIMIT leaves beside the caches.", o.store.MemoryBytes)
+	memory := size(f, "store.memory-bytes", "Memory that all Series requests may hold together, others wait; 0 for half of what GOMEMLIMIT leaves beside the caches.", o.store.MemoryBytes)
 	cache := size(f, "store.cache-bytes", "Memory for bytes of the bucket that were read; 0 for none.", o.store.Cache.MemoryBytes)
 	disk := size(f, "store.cache-disk-bytes", "Room in the data directory for bytes of the bucket that were read; 0 for none.", o.store.Cache.DiskBytes)
 	return func() {

@@ -18,12 +18,14 @@ const (
 	// looseBytes are what the process may keep besides its heap, most of it free memory
 	// that it did not give back yet.
 	looseBytes = 48 << 20
+	// programBytes are those that the memory limit does not count.
+	programBytes = 24 << 20
 )
 
 // tuneCollector lets the garbage collector begin when the heap has reached the floor,
 // and later by what was alive when it last ended; free memory is given back accordingly.
 func tuneCollector() {
-	most := debug.SetMemoryLimit(-1)
+	most := debug.SetMemoryLimit(-1) - programBytes
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	var adjust func(*gcCycle)
 	adjust = func(c *gcCycle) {

@@ -15,15 +15,16 @@ type budget struct {
 	free *semaphore.Weighted
 }
 
-// newBudget returns the budget that the options set or, if they do not, two thirds of
-// what the process' memory limit leaves beside the caches: the rest is for garbage.
+// newBudget returns the budget that the options set or, if they do not, half of what
+// the process' memory limit leaves beside the caches: the rest is for what is not
+// reckoned with, and for garbage.
 func newBudget(o Options) *budget {
 	const besides, unlimited = 64 << 20, 8 // the program itself; requests at once where there is no limit
 	size := o.MemoryBytes
 	if size == 0 {
 		size = unlimited * o.RequestBytes
 		if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
-			size = (limit - besides - o.Cache.MemoryBytes - directoryBytes) / 3 * 2
+			size = (limit - besides - o.Cache.MemoryBytes - directoryBytes) / 2
 		}
 	}
 	size = max(size, firstShare(o.RequestBytes))

@@ -36,7 +36,7 @@ type Options struct {
 	// RequestBytes is the memory that one Series request may hold.
 	RequestBytes int64
 	// MemoryBytes is the memory that all Series requests may hold together; others
-	// wait. Zero means two thirds of what the memory limit leaves beside the caches.
+	// wait. Zero means half of what the memory limit leaves beside the caches.
 	MemoryBytes int64
 	Limits      Limits
 }
