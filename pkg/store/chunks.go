@@ -193,7 +193,7 @@ func (s *blockStream) chunk(ctx context.Context, o pagecache.Object, off int64, 
 			return rec, nil
 		}
 		if wrong = err; err != nil {
-			s.r.g.cache.Forget(o, off, int64(len(b)))
+			s.r.g.cache.Forget(o, off, int64(len(b))) //nolint:contextcheck // wrong bytes go even if the request ends
 			rec.size = int64(len(b))
 		}
 		if rec.size > min(o.Size-off, maxRecord) {
