@@ -57,6 +57,7 @@ func TestCompactionChangesNoSample(t *testing.T) {
 	want := askAll(ctx, t, api, questions)
 
 	compactOnce(ctx, t, c, "compact", must(c.CompactArgs(config, "--downsampling.disable"))(t)...)
+	verified(ctx, t, c, "bucket", config)
 	left := blocks(ctx, t, bucket)
 	if len(left) != 1 || left[0].Thanos.Labels["prometheus_replica"] != "" || left[0].Thanos.Labels["cluster"] != "e2e" {
 		t.Fatalf("blocks after compaction: got %+v, want one without the replica label", left)
@@ -110,6 +111,7 @@ func TestMonthsAnswerFromDownsampledBlocks(t *testing.T) {
 		Processes: processes,
 	})
 	compactOnce(ctx, t, c, "compact", must(c.CompactArgs(config))(t)...)
+	verified(ctx, t, c, "bucket", config)
 	all := blocks(ctx, t, bucket)
 	for name, resolution := range map[string]int64{"raw": 0, "5m": 300_000, "1h": 3_600_000} {
 		if len(atResolution(all, resolution)) == 0 {

@@ -66,7 +66,7 @@ func parse(args []string, usage io.Writer) (*app, error) {
 func (a *app) commands() []func() {
 	return []func(){
 		a.ls, a.inspect, a.verify, a.mark, a.unmark,
-		a.cleanup, a.retention, a.replicate, a.uploadBlocks, a.downsample,
+		a.repair, a.rewrite, a.cleanup, a.retention, a.replicate, a.uploadBlocks, a.downsample,
 	}
 }
 

@@ -194,8 +194,42 @@ func TestBlocksAreCopiedUploadedAndRemoved(t *testing.T) {
 	}
 }
 
+func TestBrokenBlocksAreRepairedAndOthersRewritten(t *testing.T) {
+	config, ids := bucketDir(t)
+	dir := strings.TrimSuffix(config[strings.Index(config, "directory: ")+len("directory: "):], "}}")
+	blocktest.Flip(t, filepath.Join(dir, block.SegmentName(ids[1], 1)), 20)
+	for _, step := range []struct {
+		args []string
+		want string // the first two cells that are not ULIDs, of each row
+	}{
+		{[]string{"repair", "--id=" + ids[1].String(), "--dry-run"}, "write planned, lost lost, mark planned"},
+		{[]string{"repair", "--id=" + ids[1].String(), "--deduplication.replica-label=replica", "--delete-source"}, "write done, lost lost, mark done, mark done"},
+		{[]string{"verify", "--id=" + ids[0].String()}, ""},
+		{[]string{"rewrite", "--id=" + ids[0].String(), `--rewrite.to-delete-config=[{matchers: up}]`}, "write planned, mark planned"},
+		{[]string{"rewrite", "--id=" + ids[0].String(), `--rewrite.to-relabel-config=[{target_label: job, replacement: z}]`, "--no-dry-run", "--delete-blocks", "--tmp.dir=" + t.TempDir()}, "write done, mark done, mark done"},
+	} {
+		out, err := run(t, config, append(step.args, "-o", "tsv")...)
+		if err != nil {
+			t.Fatalf("%v: %v", step.args, err)
+		}
+		var rows []string
+		for row := range strings.Lines(out) {
+			if cells := strings.Split(row, "\t"); cells[0] != "ACTION" && cells[0] != "BLOCK" {
+				rows = append(rows, cells[0]+" "+cells[3])
+			}
+		}
+		if got := strings.Join(rows, ", "); got != step.want {
+			t.Errorf("%v: got %s, want %s", step.args, got, step.want)
+		}
+	}
+	left, err := run(t, config, "ls", "--exclude-delete")
+	if err != nil || strings.Count(left, "\n") != 2 || strings.Contains(left, ids[0].String()) || strings.Contains(left, ids[1].String()) {
+		t.Errorf("left are %s%v, want the two new blocks", left, err)
+	}
+}
+
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"", "ls", "inspect", "verify", "mark", "unmark", "cleanup", "retention", "replicate", "upload-blocks", "downsample"} {
+	for _, command := range []string{"", "ls", "inspect", "verify", "mark", "unmark", "repair", "rewrite", "cleanup", "retention", "replicate", "upload-blocks", "downsample"} {
 		var out bytes.Buffer
 		args := []string{"bucket", command, "--help"}
 		if command == "" {
@@ -233,6 +267,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		"a block that is absent": {"inspect --id=01ARZ3NDEKTSV4RRFFQ69G5FAV", "no complete block 01ARZ3NDEKTSV4RRFFQ69G5FAV"},
 		"a label unquoted":       {"ls -l cluster=eu", `key="value"`},
 		"a mark without reason":  {"mark --id=01ARZ3NDEKTSV4RRFFQ69G5FAV --marker=deletion-mark.json", "--details"},
+		"deletions of none":      {"rewrite --id=01ARZ3NDEKTSV4RRFFQ69G5FAV --rewrite.to-delete-config={", "--rewrite.to-delete-config"},
+		"rewriting nothing":      {"rewrite --id=01ARZ3NDEKTSV4RRFFQ69G5FAV", "nothing is to be rewritten"},
 		"nowhere to copy to":     {"replicate", "--objstore-to.config"},
 		"a resolution of none":   {"replicate --objstore-to.config=x --resolution=7m", "--resolution=7m"},
 		"a matcher of none":      {"replicate --objstore-to.config=x --matcher={", "--matcher"},

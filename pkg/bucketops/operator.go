@@ -94,17 +94,20 @@ func (o *Operator) withBlock(ctx context.Context, e *block.Entry, fn func(dir st
 
 // Action is one thing that is done to a bucket.
 type Action struct {
-	// Do is mark, unmark, delete, copy, upload or write.
+	// Do is mark, unmark, delete, copy, upload, write or lost.
 	Do    string    `json:"action"`
 	Block ulid.ULID `json:"block"`
-	// What is the mark, or the new block; Why is for people.
+	// What is the mark, the new block, or what was lost; Why is for people.
 	What string `json:"what"`
 	Why  string `json:"why"`
-	// Status says how it ended: planned (of a dry run), done, unchanged, or the error.
+	// Status says how it ended: planned (of a dry run), done, unchanged, or the
+	// error. Of what a repair did not find (Do is lost) it is lost or filled.
 	Status string `json:"status"`
 
 	// run does it. It returns errUnchanged if it was done before.
 	run func(ctx context.Context) error
+	// look finds out, for a dry run, what run would do; it may be nil.
+	look func(ctx context.Context) error
 }
 
 // The ends of actions that are no errors.
@@ -124,17 +127,17 @@ func (o *Operator) act(ctx context.Context, what string, actions []Action) ([]Ac
 	for i := range actions {
 		a := &actions[i]
 		o.progress(what, int64(i), int64(len(actions)))
+		run, done := a.run, Done
 		if o.opts.DryRun {
-			a.Status = Planned
-			continue
+			run, done = a.look, Planned
 		}
 		err := ctx.Err()
-		if err == nil {
-			err = a.run(ctx)
+		if err == nil && run != nil {
+			err = run(ctx)
 		}
 		switch {
 		case err == nil:
-			a.Status = Done
+			a.Status = done
 		case errors.Is(err, errUnchanged):
 			a.Status = Unchanged
 		default:
