@@ -62,6 +62,8 @@ type fetching struct {
 	cancel context.CancelFunc
 }
 
+func (f *fetching) brings(off int64) bool { return f.off <= off && off < f.off+f.size }
+
 // Size is the length of the object in bytes.
 func (o *Object) Size() int64 { return o.size }
 
@@ -104,7 +106,7 @@ func (o *Object) Expect(ctx context.Context, off int64) {
 	if o.cur.holds(off) || off < 0 || off >= o.size {
 		return
 	}
-	if o.next == nil || o.next.off != off {
+	if o.next == nil || !o.next.brings(off) {
 		o.drop()
 		o.next = o.fetch(ctx, off)
 	}
@@ -115,7 +117,7 @@ func (o *Object) move(ctx context.Context, off int64) error {
 	if o.cur.holds(off) {
 		return nil
 	}
-	if o.next == nil || off < o.next.off || off >= o.next.off+o.next.size {
+	if o.next == nil || !o.next.brings(off) {
 		o.drop()
 		o.next = o.fetch(ctx, off)
 	}
@@ -134,6 +136,9 @@ func (o *Object) move(ctx context.Context, off int64) error {
 }
 
 func (o *Object) fetch(ctx context.Context, off int64) *fetching {
+	if o.size <= o.ahead.window {
+		off = 0 // one request brings all of it
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	f := &fetching{
 		window: window{off: off}, size: min(o.ahead.window, o.size-off),

@@ -11,8 +11,13 @@ import (
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// sampled is of how many series, at least, the chunks are read back.
-const sampled = 16
+const (
+	// sampled is of how many series, at least, the chunks are read back.
+	sampled = 16
+	// sampleMemory makes windows of a quarter of a megabyte: a small block is read
+	// back in few requests, and of a large one little that nobody asks for.
+	sampleMemory = 512 << 10
+)
 
 // verify reads a block back from the bucket, before its meta.json vouches for it:
 // all of its index, and some of its chunks. It looks at checksums, at the order of
@@ -20,7 +25,7 @@ const sampled = 16
 func verify(ctx context.Context, bkt bucket.Reader, meta *block.Meta, files []block.File) error {
 	m := *meta
 	m.Thanos.Files = files
-	few := readers{index: blockio.NewReadAhead(indexMemory, 1, 2), segments: blockio.NewReadAhead(0, 1, 2)}
+	few := readers{index: blockio.NewReadAhead(indexMemory, 1, 2), segments: blockio.NewReadAhead(sampleMemory, 1, 2)}
 	s, err := openSource(ctx, bkt, &m, few, newSymbolTable())
 	if err != nil {
 		return blameless(err)
