@@ -192,20 +192,32 @@ func (w *world) outages(r *rand.Rand) (down func(t int64) bool) {
 	}
 }
 
-// step is the longest interval that replica r was configured with around t:
+// step is the longest interval that replica r scraped with around t:
 // how often it scrapes is visible only after a few scrapes.
 func (w *world) step(r int, t int64) (longest int64) {
 	rhythms := w.rhythms[r]
 	for i, now := range rhythms {
 		until := int64(math.MaxInt64)
 		if i+1 < len(rhythms) {
-			until = rhythms[i+1].from
+			until = w.back(r, rhythms[i+1].from)
 		}
 		if around := (reach + 2) * now.step; now.from-around <= t && saturate(until, around) >= t {
 			longest = max(longest, now.step)
 		}
 	}
 	return longest
+}
+
+// back is when replica r first has a sample at t or later: what it was configured with while it was down shows then.
+func (w *world) back(r int, t int64) int64 {
+	s := &w.replicas[r]
+	i, _ := slices.BinarySearch(s.T, t)
+	for ; i < s.Len(); i++ {
+		if !value.IsStaleNaN(s.V[i]) {
+			return s.T[i]
+		}
+	}
+	return math.MaxInt64
 }
 
 // stepAt is the interval that replica r is configured with at t.
