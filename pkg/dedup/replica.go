@@ -147,12 +147,11 @@ func (r *replica) read(i int) error {
 	u.at, u.n = at, len(times)
 	r.decoded += u.hi - u.lo
 	r.within = append(r.within, i)
-	u.shortest, u.longest = limits(times)
+	r.survey(u)
 	if u.n == 0 || u.shortest <= 0 || times[0] < u.minTime || times[u.n-1] > u.maxTime {
 		return errMisplaced
 	}
 	u.minTime, u.maxTime = times[0], times[u.n-1]
-	r.findMarks(u)
 	return nil
 }
 
@@ -299,26 +298,6 @@ func extent(times []int64) (shortest, longest int64) {
 	return shortest, longest
 }
 
-// limits are the extent where distances differ by much, and near ones where all are
-// like the first, which takes less time to see. Guarded by BenchmarkDedup.
-func limits(times []int64) (shortest, longest int64) {
-	if len(times) < 2 {
-		return extent(times)
-	}
-	d, last := times[1]-times[0], times[1]
-	if d <= 0 || d > Cell {
-		return extent(times)
-	}
-	shortest, longest = d-d/8, d+d/8
-	for _, t := range times[2:] {
-		if uint64(t-last-shortest) > uint64(longest-shortest) { // shorter or longer
-			return extent(times)
-		}
-		last = t
-	}
-	return shortest, longest
-}
-
 func increasing(times []int64) bool {
 	shortest, _ := extent(times)
 	return shortest > 0
@@ -346,15 +325,39 @@ func (r *replica) unitOf(i int) int {
 // stale reports whether the sample at position i of s is a stale marker.
 func (r *replica) stale(i int) bool { return value.IsStaleNaN(r.s.V[i]) }
 
-// findMarks looks for the stale markers of a unit that was decoded last. Guarded by BenchmarkDedup.
-func (r *replica) findMarks(u *unit) {
-	u.mark = len(r.marks)
-	for i, v := range r.s.V[u.at:] {
+// survey finds the limits and the stale markers of a unit that was decoded.
+func (r *replica) survey(u *unit) {
+	times, values := r.s.T[u.at:], r.s.V[u.at:]
+	u.mark, u.markEnd = len(r.marks), len(r.marks)
+	if u.n > 1 {
+		d := times[1] - times[0]
+		if u.shortest, u.longest = d-d/8, d+d/8; steady(times, values, u.shortest, u.longest) {
+			return
+		}
+	}
+	u.shortest, u.longest = extent(times)
+	for i, v := range values {
 		if value.IsStaleNaN(v) {
 			r.marks = append(r.marks, u.at+i)
 		}
 	}
 	u.markEnd = len(r.marks)
+}
+
+// steady reports whether no distance is shorter or longer, and no value a stale marker. Guarded by BenchmarkDedup.
+func steady(times []int64, values []float64, shortest, longest int64) bool {
+	if shortest <= 0 || longest > Cell || value.IsStaleNaN(values[0]) {
+		return false
+	}
+	last, values := times[0], values[:len(times)]
+	for i := 1; i < len(times); i++ {
+		t := times[i]
+		if uint64(t-last-shortest) > uint64(longest-shortest) || value.IsStaleNaN(values[i]) {
+			return false
+		}
+		last = t
+	}
+	return true
 }
 
 // marksIn are where stale markers stand in s, of those samples of a decoded unit.

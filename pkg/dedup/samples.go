@@ -57,7 +57,10 @@ func (r *Reader) append(dst *chunkcodec.Samples, replicas [][]series.Chunk) erro
 	}
 	base := dst.Len()
 	return r.dedup.raw(of, r.opts, func(reps []*replica, runs []run) error {
-		dst.Truncate(base)
+		if dst.Truncate(base); base == 0 && covered(reps, runs) {
+			*dst, reps[runs[0].rep].s = reps[runs[0].rep].s, *dst
+			return nil
+		}
 		for _, row := range runs {
 			if err := reps[row.rep].appendTo(dst, row); err != nil {
 				return err
@@ -65,6 +68,18 @@ func (r *Reader) append(dst *chunkcodec.Samples, replicas [][]series.Chunk) erro
 		}
 		return nil
 	})
+}
+
+// covered reports whether the result is all that was decoded of one replica.
+func covered(reps []*replica, runs []run) bool {
+	n := 0
+	for _, row := range runs {
+		if row.rep != runs[0].rep || reps[row.rep].units[row.unit].at+row.from != n {
+			return false
+		}
+		n += row.to - row.from
+	}
+	return n > 0 && n == reps[runs[0].rep].s.Len()
 }
 
 // encoded decodes what Chunks gives.
