@@ -36,6 +36,7 @@ type Decoder struct {
 	found  []float64 // its bounds
 	deltas []int64
 	xors   []xorFloat
+	fields *fieldTable // made when first needed
 }
 
 // Reset ends the use of all histograms that were decoded.

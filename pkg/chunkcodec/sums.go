@@ -3,7 +3,6 @@ package chunkcodec
 import (
 	"fmt"
 	"math"
-	"math/bits"
 
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -38,7 +37,10 @@ func (d *Decoder) decodeSums(enc chunkenc.Encoding, data []byte, limit int, dst 
 	dst.T, dst.V = extend(dst.T, n), extend(dst.V, n)
 	h.begin(enc, data[histogramHeader-1], dst, base)
 	if family(enc) == chunkenc.ValHistogram {
-		n, err = h.sumInts(r, dst.T[base:], dst.V[base:])
+		if d.fields == nil {
+			d.fields = newFieldTable()
+		}
+		n, err = h.sumInts(r, d.fields, dst.T[base:], dst.V[base:])
 	} else {
 		n, err = d.sumFloats(&h, r, dst.T[base:], dst.V[base:])
 	}
@@ -58,19 +60,19 @@ func (h *histogramReader) begin(enc chunkenc.Encoding, b byte, dst *Samples, bas
 }
 
 // sumInts reads sums and passes over counts. It returns how many are there for sure.
-func (h *histogramReader) sumInts(r bitReader, ts []int64, vs []float64) (int, error) {
+func (h *histogramReader) sumInts(r bitReader, fields *fieldTable, ts []int64, vs []float64) (int, error) {
 	var sum [1]xorFloat
 	sum[0].in = wholeFloat()
 	size := h.buckets[0] + h.buckets[1]
 	for i := range ts {
-		r = h.skip(h.readTime(r, ts, i), 2) // count and zero count
+		r = h.skip(h.readTime(r, ts, i), 2, fields) // count and zero count
 		if i == 0 {
 			r, sum[0].bits = h.bits(r, 64)
 		} else {
 			r = h.changes(r, sum[:])
 		}
 		if i == 0 || sum[0].bits != value.StaleNaN {
-			r = h.skip(r, size)
+			r = h.skip(r, size, fields)
 		}
 		if r = h.readStart(r, ts, i); !h.whole(r) {
 			return i, errCut
@@ -93,45 +95,4 @@ func (d *Decoder) sumFloats(h *histogramReader, r bitReader, ts []int64, vs []fl
 		vs[i] = floats[2].float()
 	}
 	return len(ts), nil
-}
-
-// skip passes over n fields of varbit encoding. Guarded by BenchmarkDedup.
-func (e *edge) skip(r bitReader, n int) bitReader {
-	for n > 0 {
-		var ok bool
-		if r, ok = e.pass(r); !ok {
-			return e.spoil()
-		}
-		fields, size := pack(r.peek(), n)
-		if fields == 0 { // longer than a peek
-			r, _, _ = r.varbit()
-			n--
-			continue
-		}
-		n -= fields
-		r.pos += size
-	}
-	return r
-}
-
-// pack counts the fields of varbit encoding, up to n, that stand in a peek as a whole, and their
-// bits. Where counts change at random nothing but the end can be guessed by a processor, so zeros and
-// the field behind them are one step without a branch.
-func pack(word uint64, n int) (fields int, size uint) {
-	const lengths = 0x40_20_18_11_0d_09_05_01 // of fields that begin with no one to seven of them, a byte each
-	for {
-		zeros := uint(bits.LeadingZeros64(word))
-		if left := min(uint(n-fields), peekBits-size); zeros >= left {
-			return fields + int(left), size + left
-		}
-		word <<= zeros
-		ones := uint(bits.LeadingZeros64(^word | 1<<56))
-		length := uint(lengths >> (8 * ones) & 0xff)
-		if size+zeros+length > peekBits {
-			return fields + int(zeros), size + zeros
-		}
-		word <<= length
-		size += zeros + length
-		fields += int(zeros) + 1
-	}
 }
