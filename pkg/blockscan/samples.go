@@ -50,7 +50,8 @@ func (r *reader) decode(enc chunkenc.Encoding, data []byte) error {
 	return r.codec.Decode(enc, data, s)
 }
 
-// aggregates decodes every aggregate. Only the counter may repeat a time, its last.
+// aggregates decodes every aggregate. Only the counter may repeat a time: it begins
+// with the first raw sample and ends with the last, which may be those of a window.
 func (r *reader) aggregates(c series.Chunk) (contents, error) {
 	subs, err := aggrchunk.Decode(c.Data)
 	if err != nil {
@@ -65,7 +66,7 @@ func (r *reader) aggregates(c series.Chunk) (contents, error) {
 		}
 		times := r.samples.T
 		for i := 1; i < len(times); i++ {
-			repeated := aggrchunk.Kind(kind) == aggrchunk.Counter && i == len(times)-1 && times[i] == times[i-1]
+			repeated := aggrchunk.Kind(kind) == aggrchunk.Counter && times[i] == times[i-1]
 			if times[i] <= times[i-1] && !repeated {
 				return contents{}, fmt.Errorf("aggregate %s: its sample at %d comes after that at %d", aggrchunk.Kind(kind), times[i], times[i-1])
 			}

@@ -161,7 +161,9 @@ func TestRetentionWaitsForWhatLivesLonger(t *testing.T) {
 
 func TestDownsamplingMakesSoundBlocksOnce(t *testing.T) {
 	bkt := bucket.NewMemory()
-	blocktest.InBucket(t, bkt, spec("a"))
+	b := spec("a")
+	b.Load += "  once{pod=\"a\"} _x20 7\n  mixed{pod=\"a\"} 1x100 {{schema:0 count:5 sum:7 buckets:[1 2 2]}}x100 _x100 3x20\n"
+	blocktest.InBucket(t, bkt, b)
 	op := operator(t, bkt)
 	got, err := op.Downsample(t.Context(), Selection{}, planner.Defaults())
 	if err != nil || strings.Count(ends(got), Done) != 2 {
@@ -399,6 +401,14 @@ func TestOnARealServer(t *testing.T) {
 	if got, err := op.Downsample(t.Context(), Selection{Resolutions: nil, IDs: []ulid.ULID{a.ULID}}, planner.Defaults()); err != nil || strings.Count(ends(got), Done) != 1 {
 		t.Errorf("downsample: got %s%v", ends(got), err)
 	}
+	repaired, err := op.Repair(t.Context(), []ulid.ULID{b.ULID}, Repairing{ReplicaLabels: []string{"replica"}})
+	if err != nil || strings.Count(ends(repaired), Done) != 2 || strings.Count(ends(repaired), Filled) != 1 {
+		t.Fatalf("repair: got %s%v", ends(repaired), err)
+	}
+	how := rewriting(t, `[{matchers: '{pod="b"}'}]`, "")
+	if got, err := op.Rewrite(t.Context(), []ulid.ULID{ulid.MustParse(repaired[0].What)}, how); err != nil || strings.Count(ends(got), Done) != 2 {
+		t.Errorf("rewrite: got %s%v", ends(got), err)
+	}
 	if _, err := op.Mark(t.Context(), []ulid.ULID{a.ULID, b.ULID}, block.DeletionMark, "test"); err != nil {
 		t.Error(err)
 	}
@@ -407,7 +417,7 @@ func TestOnARealServer(t *testing.T) {
 	if got, err := op.Cleanup(t.Context(), Selection{}, policy); err != nil || strings.Count(ends(got), Done) != 2 {
 		t.Errorf("cleanup: got %s%v", ends(got), err)
 	}
-	if left := contents(t, to); len(left) != 3 {
-		t.Errorf("%d objects are left, want those of the 5m block", len(left))
+	if left := contents(t, to); len(left) != 3*3+1 {
+		t.Errorf("%d objects are left, want those of the three blocks that were made, and a mark", len(left))
 	}
 }
