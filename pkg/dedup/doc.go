@@ -3,7 +3,7 @@
 //
 // It stands on floor 3: a function of chunks, without clock, disk or metric
 // names. Chunks is the one algorithm for queries and for the compactor;
-// NewSet applies it to a set.
+// NewSet applies it to a set, and a Reader gives its samples.
 //
 // What holds for raw samples (docs/design/0006-dedup.md says how):
 //
