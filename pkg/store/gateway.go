@@ -86,51 +86,57 @@ func (g *Gateway) Sync(ctx context.Context, set *block.Set) error {
 	}
 	now := time.Now()
 	entries := g.opts.visible(set, now)
-	added, dropped, err := g.swap(entries, set.Listed)
+	blocks, before, err := g.swap(entries, set)
 	if err != nil {
 		return err
 	}
-	wanted := make(map[string]bool, len(entries))
-	for _, e := range entries {
-		wanted[e.Meta.ULID.String()] = true
-	}
-	if err := g.indexes.Sweep(func(name string) bool { return wanted[name] }); err != nil {
+	if err := g.indexes.Sweep(func(name string) bool { return blocks[name] != nil }); err != nil {
 		return fmt.Errorf("remove page directories of blocks that are gone: %w", err)
 	}
-	g.metrics.blocks.Set(float64(len(entries)))
+	g.metrics.blocks.Set(float64(len(blocks)))
 	g.metrics.lastSync.Set(float64(now.UnixMilli()) / 1000)
+	added, dropped := missing(before, blocks), missing(blocks, before)
 	if added+dropped > 0 {
-		g.log.Info("blocks changed", "blocks", len(entries), "added", added, "dropped", dropped, "hidden", len(set.Blocks)-len(entries))
+		g.log.Info("blocks changed", "blocks", len(blocks), "added", added, "dropped", dropped, "hidden", len(set.Blocks)-len(entries))
 	}
 	return nil
 }
 
-// swap makes entries the current set, from a bucket that was listed then.
-func (g *Gateway) swap(entries []*block.Entry, listed time.Time) (added, dropped int, err error) {
+// swap makes entries, those visible of a set, the current blocks. Of blocks that the
+// set has as unreadable those stay that are there: they were read before.
+func (g *Gateway) swap(entries []*block.Entry, set *block.Set) (blocks, before map[string]*openBlock, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return 0, 0, errClosed
+		return nil, nil, errClosed
 	}
-	old := map[string]*openBlock{}
 	if g.set != nil {
-		old = g.set.blocks
+		before = g.set.blocks
 	}
-	blocks := make(map[string]*openBlock, len(entries))
+	blocks = make(map[string]*openBlock, len(entries))
 	for _, e := range entries {
 		id := e.Meta.ULID.String()
-		if blocks[id] = old[id]; blocks[id] == nil {
+		if blocks[id] = before[id]; blocks[id] == nil {
 			blocks[id] = newOpenBlock(e)
-			added++
 		}
 	}
-	g.set = newBlockSet(blocks, listed)
-	for id := range old {
-		if blocks[id] == nil {
-			dropped++
+	for _, u := range set.Unreadable {
+		if b := before[u.ID.String()]; b != nil {
+			blocks[u.ID.String()] = b
 		}
 	}
-	return added, dropped, nil
+	g.set = newBlockSet(blocks, set.Listed)
+	return blocks, before, nil
+}
+
+// missing is how many of the second blocks are not among the first.
+func missing(first, second map[string]*openBlock) (n int) {
+	for id := range second {
+		if first[id] == nil {
+			n++
+		}
+	}
+	return n
 }
 
 var errClosed = fmt.Errorf("%w: the gateway is closed", storeapi.ErrUnavailable)

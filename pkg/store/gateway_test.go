@@ -114,6 +114,23 @@ func TestBlocksAppearAndDisappear(t *testing.T) {
 	}
 }
 
+func TestABlockWhoseMetaCannotBeReadAnyMoreStays(t *testing.T) {
+	bkt := bucket.NewMemory()
+	known, other := add(t, bkt, ups(1, 0, hour, 1)), add(t, bkt, ups(1, hour, 2*hour, 1))
+	g := open(t, bkt, nil, known)
+	set := &block.Set{Unreadable: []block.Unreadable{{ID: known.Meta.ULID, Err: io.ErrUnexpectedEOF}, {ID: other.Meta.ULID, Err: io.ErrUnexpectedEOF}}}
+	if err := g.Sync(t.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := mustAsk(t, g, selectUp(0, 2*hour)), "0000 240\n"; got != want {
+		t.Errorf("got %q, want %q: the block that was read before", got, want)
+	}
+	syncBlocks(t, g)
+	if got := mustAsk(t, g, selectUp(0, 2*hour)); got != "" {
+		t.Errorf("got %q of a block that is gone", got)
+	}
+}
+
 func TestAGatewayIsUnavailableBeforeItsBlocksAreKnownAndAfterItIsClosed(t *testing.T) {
 	g := open(t, bucket.NewMemory(), nil)
 	if err := g.Close(); err != nil {
