@@ -194,9 +194,11 @@ func BenchmarkDecode(b *testing.B) {
 	for _, c := range corpora(b) {
 		b.Run(c.name, func(b *testing.B) {
 			var out Samples
+			var d Decoder
 			decode := func(data []byte) {
 				out.Reset()
-				if err := Decode(c.enc, data, &out); err != nil {
+				d.Reset()
+				if err := d.Decode(c.enc, data, &out); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -108,19 +108,28 @@ func (x xorFloat) float() float64 { return math.Float64frombits(x.bits) }
 
 // changes reads how floats differ from before. Guarded by BenchmarkDecode.
 func (e *edge) changes(r bitReader, floats []xorFloat) bitReader {
-	for i := range floats {
+	for i := 0; i < len(floats); i++ {
 		var ok bool
 		if r, ok = e.pass(r); !ok {
 			return e.spoil()
 		}
 		x := &floats[i]
 		switch word := r.peek(); {
-		case word>>63 == 0:
-			r.pos++
+		case word>>63 == 0: // as many floats stay as there are zeros
+			run := min(bits.LeadingZeros64(word|1<<(64-peekBits)), int(e.limit-r.pos), len(floats)-i)
+			r.pos += uint(run)
+			i += run - 1
 		case word>>62 == 0b10 && x.in.size <= peekBits-2:
 			x.bits ^= x.in.in(word << 2)
 			r.pos += 2 + x.in.size
 		default:
+			in := newWindow(uint(word<<2>>59), (uint(word<<7>>58)-1)%64+1) // as openWindow does, but with this peek
+			if word>>62 == 0b11 && in.size-1 < peekBits-13 {
+				x.in = in
+				x.bits ^= in.in(word << 13)
+				r.pos += 13 + in.size
+				continue
+			}
 			var change uint64
 			if r, x.in, change = r.xorChange(x.in); x.in.size == 0 {
 				return e.spoil()
