@@ -284,6 +284,27 @@ func TestMistakesAreNamed(t *testing.T) {
 	}
 }
 
+func TestThanosArgumentsAreAccepted(t *testing.T) {
+	const id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	for _, line := range []string{
+		"tools bucket ls --objstore.config-file=f -o json --exclude-delete --timeout=5m",
+		"tools bucket verify --objstore.config-file=f --objstore-backup.config-file=g -i index_known_issues --id=" + id,
+		"tools bucket inspect --objstore.config-file=f --output=csv --sort-by=FROM --timeout=5m",
+		"tools bucket replicate --objstore.config-file=f --objstore-to.config-file=g --compaction-min=1 --compaction-max=4 --resolution=5m --single-run --http-address=0.0.0.0:1",
+		"tools bucket downsample --objstore.config-file=f --data-dir=d --downsample.concurrency=2 --wait-interval=5m --block-files-concurrency=2 --hash-func=SHA256",
+		"tools bucket cleanup --objstore.config-file=f --delete-delay=48h --consistency-delay=30m --block-sync-concurrency=20",
+		"tools bucket mark --objstore.config-file=f --id=" + id + " --marker=deletion-mark.json --details=x",
+		"tools bucket mark --objstore.config-file=f --id=" + id + " --marker=no-compact-mark.json --remove",
+		"tools bucket rewrite --objstore.config-file=f --id=" + id + " --tmp.dir=d --no-dry-run --delete-blocks --rewrite.to-delete-config-file=d --no-rewrite.add-change-log",
+		"tools bucket retention --objstore.config-file=f --retention.resolution-raw=30d --retention.resolution-5m=0d --delete-delay=48h --consistency-delay=30m",
+		"tools bucket upload-blocks --objstore.config-file=f --path=d --label=a=\"b\" --shipper.upload-compacted --shipper.upload-concurrency=5",
+	} {
+		if _, err := parse(strings.Fields(line), t.Output()); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
 func TestABarIsALine(t *testing.T) {
 	if got, want := line("download x", 5, 10), "\r[===============               ]  50% download x\x1b[K"; got != want {
 		t.Errorf("got %q, want %q", got, want)

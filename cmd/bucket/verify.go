@@ -28,9 +28,13 @@ func (a *app) verify() {
 	sel.bindLabels(c)
 	c.Ignore(
 		daemon.Ignored{Name: "issues", Reason: "everything is checked"},
-		daemon.Ignored{Name: "delete-delay"},
+		daemon.Ignored{Name: "delete-delay", Reason: "nothing is deleted"},
+		daemon.Ignored{Name: "objstore-backup.config", Reason: "nothing is deleted"},
+		daemon.Ignored{Name: "objstore-backup.config-file", Reason: "nothing is deleted"},
 		daemon.Ignored{Name: "repair", Switch: true, Refused: true, Reason: "use the command repair, which keeps the source"},
 	)
+	c.GetFlag("issues").Short('i')
+	c.GetFlag("repair").Short('r')
 }
 
 // findings has a row for each finding; in JSON there is an object for each block, sound ones included.
