@@ -13,6 +13,7 @@ import (
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/blockio"
 	"github.com/varve-io/varve/pkg/bucket"
+	"github.com/varve-io/varve/pkg/bucket/buckettest"
 )
 
 // remoteIndex is a block with an index of n random bytes, opened with little memory.
@@ -66,6 +67,22 @@ func TestObjectsAreReadInAnyOrder(t *testing.T) {
 		if off += n; off == size {
 			off = 0
 		}
+	}
+}
+
+// TestASmallObjectIsReadAtOnce begins at the end, as readers of an index do.
+func TestASmallObjectIsReadAtOnce(t *testing.T) {
+	bkt := bucket.NewMemory()
+	log := buckettest.NewLog(bkt)
+	index, want := remoteIndex(t, bkt, func(bucket.Reader) bucket.Reader { return log }, 60_000)
+	for _, at := range []int64{59_900, 0, 30_000, 59_999} {
+		n := min(50, index.Size()-at)
+		if got, err := index.At(t.Context(), at, n); err != nil || !bytes.Equal(got, want[at:at+n]) {
+			t.Errorf("%d bytes at %d: %d other ones (%v)", n, at, len(got), err)
+		}
+	}
+	if got := log.Count(buckettest.GetRange); got != 1 {
+		t.Errorf("got %d requests, want 1", got)
 	}
 }
 
