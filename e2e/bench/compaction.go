@@ -87,10 +87,10 @@ func (b *bench) compactOnce(ctx context.Context, subj subject, bucket string) (r
 	began := time.Now()
 	process, err := b.cluster.Start(harness.Command{
 		Name: subj.name + "-compact", Path: binary,
-		Args: []string{
+		Args: append([]string{
 			"compact", "--http-address=" + http, "--data-dir=" + dir, "--objstore.config=" + server.ObjstoreConfig(bucket),
-			"--deduplication.replica-label=" + replicaLabel, "--deduplication.func=penalty", "--consistency-delay=0s", "--delete-delay=0s",
-		},
+			"--deduplication.replica-label=" + replicaLabel, "--consistency-delay=0s", "--delete-delay=0s",
+		}, subj.dedup()...),
 	})
 	if err != nil {
 		return nil, 0, err
@@ -105,6 +105,15 @@ func (b *bench) compactOnce(ctx context.Context, subj subject, bucket string) (r
 		return nil, 0, fmt.Errorf("%w; its log:\n%s", errors.Join(err, process.Kill()), out)
 	}
 	return r, disk, nil
+}
+
+// dedup are the flags by which a compactor makes one series of replicas that were
+// scraped at different times; the peer's own default keeps the samples of both.
+func (s subject) dedup() []string {
+	if s.binary == "" {
+		return nil
+	}
+	return []string{"--deduplication.func=penalty"}
 }
 
 // watch notes what a process uses until it ends, and returns the most that lay in dir.
