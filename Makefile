@@ -37,7 +37,7 @@ build: ## the static binaries, into bin/
 
 .PHONY: test
 test: ## everything that must hold: check, race tests, fuzz smoke, e2e (up to 30 minutes the first time)
-	@tools/steps.sh tools check race manifests smoke e2e
+	@tools/steps.sh tools check race simulate manifests smoke e2e
 
 .PHONY: tools
 tools: ## the tools that tests run against, into the cache
@@ -93,6 +93,10 @@ scripts: ## PromQL and planner scripts only
 .PHONY: fuzz
 fuzz: ## fuzz the targets that match T for D each: make fuzz T=FuzzMerge D=2m
 	tools/fuzz.sh $(D) '$(T)'
+
+.PHONY: simulate
+simulate: ## compactors in random weather: make simulate ARGS='-seeds 20000', and -seed N -seeds 1 for one that failed
+	go test -count=1 -timeout 3h -run Simulation ./pkg/compact $(if $(ARGS),-args $(ARGS))
 
 .PHONY: smoke
 smoke: ## every fuzz target for a few seconds

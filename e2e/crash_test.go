@@ -80,7 +80,7 @@ func (k killer) upload(ctx context.Context, t *testing.T, name string) history.B
 func (k killer) args(t *testing.T, endpoint, name string) []string {
 	t.Helper()
 	config := (&harness.S3{Endpoint: endpoint}).ObjstoreConfig(name)
-	return must(k.cluster.CompactArgs(config, "--delete-delay=48h"))(t)
+	return must(k.cluster.CompactArgs(config, "--delete-delay=48h", "--debug.lease-duration=2s"))(t)
 }
 
 // interrupted kills a run at its n-th write, runs another to its end and returns the state.

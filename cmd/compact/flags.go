@@ -51,6 +51,7 @@ func parse(args []string, usage io.Writer) (*options, error) {
 	if err := finish(); err != nil {
 		return nil, err
 	}
+	o.compact.RefreshInterval = o.every
 	if !o.bucket.Configured() {
 		return nil, errors.New("no object storage; give --objstore.config or --objstore.config-file")
 	}
@@ -64,8 +65,12 @@ func parse(args []string, usage io.Writer) (*options, error) {
 func (o *options) bindWork(f *daemon.Flags) {
 	f.Flag("data-dir", "Directory for the files of running jobs; may be deleted while the compactor is stopped.").
 		Default(o.compact.Dir).StringVar(&o.compact.Dir)
-	f.Flag("compact.concurrency", "Jobs that run at a time.").
+	f.Flag("compact.concurrency", "Compactions that run at a time.").
 		Default(strconv.Itoa(o.compact.Concurrency)).IntVar(&o.compact.Concurrency)
+	f.Flag("downsample.concurrency", "Blocks that are downsampled at a time, beside the compactions.").
+		Default(strconv.Itoa(o.compact.DownsampleConcurrency)).IntVar(&o.compact.DownsampleConcurrency)
+	f.Flag("debug.lease-duration", "Time after which the streams of a compactor that does not answer are taken over.").
+		Hidden().Default(model.Duration(o.compact.LeaseDuration).String()).SetValue((*model.Duration)(&o.compact.LeaseDuration))
 	f.Flag("compact.blocks-fetch-concurrency", "For how many blocks one job fetches something at a time.").
 		Default(strconv.Itoa(o.compact.FetchConcurrency)).IntVar(&o.compact.FetchConcurrency)
 	f.Flag("block-meta-fetch-concurrency", "Small objects read at a time when the bucket is looked at.").
@@ -145,7 +150,6 @@ func ignored() []daemon.Ignored {
 		{Name: "compact.block-max-index-size"},
 		{Name: "compact.cleanup-interval", Reason: "marked blocks are deleted whenever the bucket is looked at"},
 		{Name: "compact.progress-interval", Reason: "varve_compact_todo_jobs follows every plan"},
-		{Name: "downsample.concurrency", Reason: "--compact.concurrency counts all jobs"},
 		{Name: "block-files-concurrency"},
 		{Name: "block-discovery-strategy", Values: []string{"concurrent", "recursive"}, Reason: "the bucket is listed flat"},
 		{Name: "hash-func", Values: []string{"", "SHA256"}},

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
@@ -27,6 +28,9 @@ type output struct {
 	// meta is complete but for what only the written files can tell.
 	meta    *block.Meta
 	sources []*block.Meta
+	// into is the bucket that the block is put into. It takes a meta.json only as
+	// long as the job's lease is held.
+	into objstore.Bucket
 	// write puts the series of the opened sources into w.
 	write func(ctx context.Context, sources []*source, w *blockwriter.Writer) error
 }
@@ -133,10 +137,10 @@ func readableByAll(s *series.Series) (*series.Series, error) {
 	return out, nil
 }
 
-// build makes the block while its sources are read, and puts it into the bucket
+// buildBlock makes the block while its sources are read, and puts it into the bucket
 // while it is made. A block that an earlier, interrupted run left in part is
 // completed: its name and its bytes follow from the sources.
-func (e *Executor) build(ctx context.Context, o output) error {
+func (e *Executor) buildBlock(ctx context.Context, o output) error {
 	const tries = 3
 	var err error
 	for range tries {
@@ -149,7 +153,7 @@ func (e *Executor) build(ctx context.Context, o output) error {
 }
 
 func (e *Executor) buildOnce(ctx context.Context, o output) error {
-	into, err := blockio.Begin(ctx, e.bkt, o.meta.ULID)
+	into, err := blockio.Begin(ctx, o.into, o.meta.ULID)
 	if err != nil {
 		return err
 	}

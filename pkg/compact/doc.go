@@ -7,4 +7,8 @@
 // sources, and is committed by its meta.json, so that a run that was killed at
 // any point is finished by running again. An error belongs to one job: the
 // others go on, and a block that cannot be read is set aside by a mark.
+//
+// Any number of processes may work on one bucket. Each works on the streams whose
+// leases it holds, and what makes a block appear or go is written only while the
+// lease is held; docs/design/0011-compactor.md says how.
 package compact

@@ -7,50 +7,65 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/thanos-io/objstore"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
 	"github.com/varve-io/varve/pkg/planner"
 )
 
-// kindOf names a job's kind for metrics and logs.
+// The kinds of jobs, for metrics, logs and places.
+const (
+	kindCompact    = "compact"
+	kindDownsample = "downsample"
+	kindExpire     = "expire"
+	kindRetire     = "retire"
+	kindDelete     = "delete"
+	kindClean      = "clean"
+)
+
 func kindOf(j planner.Job) string {
 	switch j.(type) {
 	case planner.Compact:
-		return "compact"
+		return kindCompact
 	case planner.Downsample:
-		return "downsample"
+		return kindDownsample
 	case planner.Expire:
-		return "expire"
+		return kindExpire
 	case planner.Retire:
-		return "retire"
+		return kindRetire
 	case planner.Delete:
-		return "delete"
+		return kindDelete
 	case planner.Clean:
-		return "clean"
+		return kindClean
 	}
 	return "unknown"
 }
 
-// run does one job and logs how it ended.
-func (e *Executor) run(ctx context.Context, j planner.Job) error {
+// do does one job and logs how it ended. The context is that of its lease.
+func (e task) do(ctx context.Context, j planner.Job) error {
 	kind := kindOf(j)
-	began := e.now()
-	err := e.do(ctx, j)
-	if err == nil {
+	began := time.Now()
+	err := leaseEnd(ctx, e.run(ctx, j))
+	switch {
+	case err == nil:
 		e.metrics.jobs.WithLabelValues(kind).Inc()
-		e.log.Info("job done", "kind", kind, "job", j, "took", e.now().Sub(began).Round(time.Millisecond))
-		return nil
+		e.log.Info("job done", "kind", kind, "job", j, "took", time.Since(began).Round(time.Millisecond))
+	case ctx.Err() == nil:
+		e.metrics.failures.WithLabelValues(kind).Inc()
+		e.log.Warn("job ended with an error", "kind", kind, "class", classify(err), "job", j, "err", err)
 	}
-	if ctx.Err() != nil {
-		return err
-	}
-	e.metrics.failures.WithLabelValues(kind).Inc()
-	e.log.Warn("job ended with an error", "kind", kind, "job", j, "err", err)
-	return fmt.Errorf("%s: %w", j, err)
+	return err
 }
 
-func (e *Executor) do(ctx context.Context, j planner.Job) error {
+// task is one job at work, with the bucket as its lease lets it see it.
+type task struct {
+	*Executor
+	bkt     objstore.Bucket
+	leaving map[ulid.ULID]bool // names that its output may not have
+}
+
+func (e task) run(ctx context.Context, j planner.Job) error {
 	switch j := j.(type) {
 	case planner.Compact:
 		return e.compact(ctx, j)
@@ -69,7 +84,7 @@ func (e *Executor) do(ctx context.Context, j planner.Job) error {
 }
 
 // compact writes the block that replaces the sources, then marks them.
-func (e *Executor) compact(ctx context.Context, j planner.Compact) error {
+func (e task) compact(ctx context.Context, j planner.Compact) error {
 	made, err := e.buildAny(ctx, func(attempt int) output { return e.merged(j, attempt) })
 	details := "replaced by " + made.String()
 	if errors.Is(err, errEmpty) {
@@ -87,7 +102,7 @@ func (e *Executor) compact(ctx context.Context, j planner.Compact) error {
 }
 
 // downsample writes the coarser form of a block.
-func (e *Executor) downsample(ctx context.Context, j planner.Downsample) error {
+func (e task) downsample(ctx context.Context, j planner.Downsample) error {
 	_, err := e.buildAny(ctx, func(attempt int) output { return downsampled(j, attempt) })
 	if errors.Is(err, errEmpty) {
 		return e.mark(ctx, block.Mark{
@@ -106,9 +121,14 @@ func (e *Executor) downsample(ctx context.Context, j planner.Downsample) error {
 const maxAttempts = 3
 
 // buildAny builds the output of the first attempt that the bucket has room for and returns its name.
-func (e *Executor) buildAny(ctx context.Context, describe func(attempt int) output) (id ulid.ULID, err error) {
+func (e task) buildAny(ctx context.Context, describe func(attempt int) output) (id ulid.ULID, err error) {
 	for attempt := range maxAttempts {
 		o := describe(attempt)
+		if e.leaving[o.meta.ULID] {
+			err = fmt.Errorf("write block %s: one of that name is being removed: %w", o.meta.ULID, blockio.ErrConflict)
+			continue
+		}
+		o.into = e.bkt
 		if err = e.build(ctx, o); err == nil {
 			e.metrics.samples.WithLabelValues(o.meta.Resolution().String()).Add(float64(o.meta.Stats.NumSamples))
 			return o.meta.ULID, nil
@@ -122,7 +142,7 @@ func (e *Executor) buildAny(ctx context.Context, describe func(attempt int) outp
 
 // setAside marks the block that a job could not read, so that the next plan goes
 // on without it, and returns the job's error.
-func (e *Executor) setAside(ctx context.Context, err error, kind block.MarkKind) error {
+func (e task) setAside(ctx context.Context, err error, kind block.MarkKind) error {
 	var corrupt *corruptError
 	if !errors.As(err, &corrupt) {
 		return err
@@ -135,11 +155,11 @@ func (e *Executor) setAside(ctx context.Context, err error, kind block.MarkKind)
 	return err
 }
 
-func (e *Executor) markDeleted(ctx context.Context, id ulid.ULID, details string) error {
+func (e task) markDeleted(ctx context.Context, id ulid.ULID, details string) error {
 	return e.mark(ctx, block.Mark{Kind: block.DeletionMark, ID: id, Details: details})
 }
 
-func (e *Executor) mark(ctx context.Context, m block.Mark) error {
+func (e task) mark(ctx context.Context, m block.Mark) error {
 	m.Time = e.now().Unix()
 	return blockio.Mark(ctx, e.bkt, m)
 }

@@ -1,6 +1,10 @@
 package planner
 
-import "github.com/varve-io/varve/pkg/block"
+import (
+	"time"
+
+	"github.com/varve-io/varve/pkg/block"
+)
 
 // downsample gives the blocks that lack their next resolution. Blocks that are
 // being merged in this plan are left for the block that they become.
@@ -16,7 +20,7 @@ func (s *state) downsample() []Job {
 		}
 		for _, e := range g.blocks {
 			if e.NoDownsample == nil && !s.taken[e.Meta.ULID] && s.ripe(e.Meta, to) && s.wanted(e.Meta, to) {
-				jobs = append(jobs, Downsample{Source: e.Meta, Resolution: to})
+				jobs = append(jobs, Downsample{Group: g.key, Source: e.Meta, Resolution: to})
 				s.taken[e.Meta.ULID] = true
 			}
 		}
@@ -50,13 +54,17 @@ func (s *state) overdue(m *block.Meta) bool {
 	return false
 }
 
+// maxSkew is how far apart the clocks of compactors may be that share a bucket.
+const maxSkew = time.Hour
+
 // wanted reports whether the block has no counterpart at resolution r yet that
-// would be kept, or that a still coarser one has to be made from.
+// would be kept, or that a still coarser one has to be made from. What is about
+// to expire may have done so by another compactor's clock, and is not made again.
 func (s *state) wanted(m *block.Meta, r block.Resolution) bool {
 	if s.has(m, r) {
 		return false
 	}
-	if !s.past(m, r) {
+	if !s.pastAt(m, r, s.now.Add(maxSkew)) {
 		return true
 	}
 	next, ok := coarser(r)
@@ -64,7 +72,9 @@ func (s *state) wanted(m *block.Meta, r block.Resolution) bool {
 }
 
 // past reports whether samples of the block's time are beyond the retention of resolution r.
-func (s *state) past(m *block.Meta, r block.Resolution) bool {
+func (s *state) past(m *block.Meta, r block.Resolution) bool { return s.pastAt(m, r, s.now) }
+
+func (s *state) pastAt(m *block.Meta, r block.Resolution, at time.Time) bool {
 	keep := s.policy.Retention[r]
-	return keep > 0 && m.MaxTime <= s.now.Add(-keep).UnixMilli()
+	return keep > 0 && m.MaxTime <= at.Add(-keep).UnixMilli()
 }

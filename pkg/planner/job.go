@@ -13,7 +13,12 @@ import (
 // Expire, Delete and Clean, and no other type.
 type Job interface {
 	fmt.Stringer // for logs
-	isJob()
+	// Stream is the text of the stream that the job works on; it is empty where
+	// no meta.json tells it.
+	Stream() string
+	// Blocks are the blocks that the job reads, marks or removes. No other job of
+	// the plan has any of them.
+	Blocks() []ulid.ULID
 }
 
 // Compact asks for one block in place of several of its group. The sources
@@ -29,6 +34,7 @@ type Compact struct {
 
 // Downsample asks for the same samples at the next coarser resolution.
 type Downsample struct {
+	Group      block.GroupKey // of the source
 	Source     *block.Meta
 	Resolution block.Resolution // of the new block
 }
@@ -36,28 +42,67 @@ type Downsample struct {
 // Retire asks for a deletion mark on a block whose samples are all in another:
 // an earlier run ended between writing that one and marking this.
 type Retire struct {
-	ID ulid.ULID
-	By ulid.ULID
+	Group  block.GroupKey
+	ID, By ulid.ULID
 }
 
 // Expire asks for a deletion mark on a block past its retention.
 type Expire struct {
+	Group  block.GroupKey
 	Block  *block.Meta
 	Reason string
 }
 
 // Delete asks to remove a block whose deletion mark is old enough.
-type Delete struct{ ID ulid.ULID }
+type Delete struct {
+	Group block.GroupKey // zero for what is left of a block without meta.json
+	ID    ulid.ULID
+}
 
 // Clean asks to remove what an upload left that never came to its end.
 type Clean struct{ ID ulid.ULID }
 
-func (Compact) isJob()    {}
-func (Downsample) isJob() {}
-func (Retire) isJob()     {}
-func (Expire) isJob()     {}
-func (Delete) isJob()     {}
-func (Clean) isJob()      {}
+// Stream is that of the sources.
+func (j Compact) Stream() string { return j.Group.Stream }
+
+// Stream is that of the source.
+func (j Downsample) Stream() string { return j.Group.Stream }
+
+// Stream is that of both blocks.
+func (j Retire) Stream() string { return j.Group.Stream }
+
+// Stream is that of the block.
+func (j Expire) Stream() string { return j.Group.Stream }
+
+// Stream is that of the block, if it has a meta.json.
+func (j Delete) Stream() string { return j.Group.Stream }
+
+// Stream is empty: nobody knows it.
+func (j Clean) Stream() string { return "" }
+
+// Blocks are the sources.
+func (j Compact) Blocks() []ulid.ULID {
+	ids := make([]ulid.ULID, len(j.Sources))
+	for i, m := range j.Sources {
+		ids[i] = m.ULID
+	}
+	return ids
+}
+
+// Blocks is the source.
+func (j Downsample) Blocks() []ulid.ULID { return []ulid.ULID{j.Source.ULID} }
+
+// Blocks is the block that is marked.
+func (j Retire) Blocks() []ulid.ULID { return []ulid.ULID{j.ID} }
+
+// Blocks is the block that is marked.
+func (j Expire) Blocks() []ulid.ULID { return []ulid.ULID{j.Block.ULID} }
+
+// Blocks is the block that is removed.
+func (j Delete) Blocks() []ulid.ULID { return []ulid.ULID{j.ID} }
+
+// Blocks is the directory that is removed.
+func (j Clean) Blocks() []ulid.ULID { return []ulid.ULID{j.ID} }
 
 func (j Compact) String() string {
 	ids := make([]string, len(j.Sources))

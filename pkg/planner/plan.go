@@ -63,7 +63,7 @@ func look(set *block.Set, policy Policy, now time.Time) *state {
 	superseded := block.Superseded(unmarked)
 	for _, e := range unmarked {
 		if by, ok := superseded[e.Meta.ULID]; ok {
-			s.hidden = append(s.hidden, Retire{ID: e.Meta.ULID, By: by})
+			s.hidden = append(s.hidden, Retire{Group: e.Meta.Group(policy.ReplicaLabels), ID: e.Meta.ULID, By: by})
 			continue
 		}
 		s.live = append(s.live, e)
@@ -150,7 +150,7 @@ func (s *state) remove(set *block.Set) []Job {
 	var jobs []Job
 	for _, e := range set.Blocks {
 		if e.MarkedFor(s.policy.DeleteDelay, s.now) {
-			jobs = append(jobs, Delete{e.Meta.ULID})
+			jobs = append(jobs, Delete{e.Meta.Group(s.policy.ReplicaLabels), e.Meta.ULID})
 		}
 	}
 	for _, p := range set.Partial {
@@ -161,7 +161,7 @@ func (s *state) remove(set *block.Set) []Job {
 		switch {
 		case p.Deletion != nil:
 			if !s.now.Before(p.Deletion.At().Add(s.policy.DeleteDelay)) {
-				jobs = append(jobs, Delete{p.ID})
+				jobs = append(jobs, Delete{ID: p.ID})
 			}
 		case !s.now.Before(newest.Add(s.policy.PartialAge)):
 			jobs = append(jobs, Clean{p.ID})

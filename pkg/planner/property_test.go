@@ -119,30 +119,17 @@ func (b *randomBucket) checkPlan(t *testing.T) {
 	}
 	taken := map[ulid.ULID]Job{}
 	for _, j := range jobs {
-		var ids []ulid.ULID
-		switch j := j.(type) {
-		case Compact:
-			if len(j.Sources) < 2 {
+		if c, ok := j.(Compact); ok {
+			if len(c.Sources) < 2 {
 				t.Fatalf("%s: nothing to merge", j)
 			}
-			for _, m := range j.Sources {
-				if m.Group(b.policy.ReplicaLabels) != j.Group {
+			for _, m := range c.Sources {
+				if m.Group(b.policy.ReplicaLabels) != c.Group {
 					t.Fatalf("%s: %s is of group %s", j, m.ULID, m.Group(b.policy.ReplicaLabels))
 				}
-				ids = append(ids, m.ULID)
 			}
-		case Downsample:
-			ids = append(ids, j.Source.ULID)
-		case Expire:
-			ids = append(ids, j.Block.ULID)
-		case Retire:
-			ids = append(ids, j.ID)
-		case Delete:
-			ids = append(ids, j.ID)
-		case Clean:
-			ids = append(ids, j.ID)
 		}
-		for _, id := range ids {
+		for _, id := range j.Blocks() {
 			if other := taken[id]; other != nil {
 				t.Fatalf("%s is part of two jobs: %s, %s", id, other, j)
 			}
@@ -209,7 +196,7 @@ func (b *randomBucket) checkFinished(t *testing.T) {
 			if s.past(e.Meta, g.key.Resolution) && !s.needed(e) {
 				t.Errorf("%s: %s is past its retention", g.key, b.names[e.Meta.ULID])
 			}
-			if ok && !b.policy.NoDownsampling && e.NoDownsample == nil && !s.past(e.Meta, to) && !s.has(e.Meta, to) {
+			if ok && !b.policy.NoDownsampling && e.NoDownsample == nil && !s.pastAt(e.Meta, to, s.now.Add(maxSkew)) && !s.has(e.Meta, to) {
 				t.Errorf("%s: %s has no %s", g.key, b.names[e.Meta.ULID], to)
 			}
 		}

@@ -20,7 +20,7 @@ func (s *state) expire() []Job {
 			continue
 		}
 		s.taken[e.Meta.ULID] = true
-		jobs = append(jobs, Expire{Block: e.Meta, Reason: fmt.Sprintf("%s samples are kept until %s, the block ends at %s",
+		jobs = append(jobs, Expire{Group: e.Meta.Group(s.policy.ReplicaLabels), Block: e.Meta, Reason: fmt.Sprintf("%s samples are kept until %s, the block ends at %s",
 			r, s.now.Add(-s.policy.Retention[r]).UTC().Format(time.RFC3339), time.UnixMilli(e.Meta.MaxTime).UTC().Format(time.RFC3339))})
 	}
 	return jobs

@@ -1,6 +1,7 @@
 package planner
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -250,10 +251,18 @@ func (w *world) describe(j Job) string {
 	})
 }
 
-// show writes the blocks in a set's order.
+// show writes the blocks by time and resolution; their ULIDs change with the writer's version.
 func (w *world) show() []string {
 	lines := []string{}
-	for _, e := range w.set().Blocks {
+	blocks := w.set().Blocks
+	slices.SortFunc(blocks, func(a, b *block.Entry) int {
+		return cmp.Or(
+			cmp.Compare(a.Meta.MinTime, b.Meta.MinTime),
+			cmp.Compare(a.Meta.MaxTime, b.Meta.MaxTime),
+			cmp.Compare(a.Meta.Resolution(), b.Meta.Resolution()),
+			strings.Compare(w.names[a.Meta.ULID], w.names[b.Meta.ULID]))
+	})
+	for _, e := range blocks {
 		m := e.Meta
 		var sources []string
 		for _, id := range m.Compaction.Sources {

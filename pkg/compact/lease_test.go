@@ -1,0 +1,195 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/common/promslog"
+	"github.com/thanos-io/objstore"
+
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockio"
+	"github.com/varve-io/varve/pkg/bucket"
+	"github.com/varve-io/varve/pkg/bucket/buckettest"
+)
+
+const stream = `{c="eu"}`
+
+func processLeases(bkt objstore.Bucket) *leases {
+	return newLeases(bkt, time.Minute, promslog.NewNopLogger())
+}
+
+// take acquires a lease that must be free.
+func take(ctx context.Context, t *testing.T, l *leases) *lease {
+	t.Helper()
+	h, err := l.acquire(ctx, stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// refused fails unless somebody else has the lease.
+func refused(t *testing.T, l *leases) {
+	t.Helper()
+	if h, err := l.acquire(t.Context(), stream); !errors.Is(err, errHeld) {
+		t.Fatalf("got lease %v and error %v, want %v", h, err, errHeld)
+	}
+}
+
+func TestALeaseThatIsRenewedStaysWithItsHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bkt := bucket.NewMemory()
+		a, b := processLeases(bkt), processLeases(bkt)
+		held := take(t.Context(), t, a)
+		for range 50 {
+			refused(t, b)
+			<-time.After(50 * time.Second)
+			if _, err := held.check(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		held.release(t.Context())
+		next := take(t.Context(), t, b)
+		if next.state.Epoch != 2 || next.since != 0 {
+			t.Errorf("got %+v, want epoch 2", next.state)
+		}
+		next.release(t.Context())
+	})
+}
+
+func TestALeaseIsTakenOverWhenItStoodStillForItsDuration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bkt := bucket.NewMemory()
+		a, b := processLeases(bkt), processLeases(bkt)
+		life, kill := context.WithCancel(t.Context())
+		old := take(life, t, a)
+		<-time.After(10 * time.Minute)
+		refused(t, b)
+		kill()
+		refused(t, b) // it knows not yet that the holder is dead
+		<-time.After(59 * time.Second)
+		refused(t, b)
+		<-time.After(time.Second)
+		held := take(t.Context(), t, b)
+		if _, err := old.check(t.Context()); err == nil {
+			t.Error("the dead process still trusts its lease")
+		}
+		refused(t, a)
+		held.release(t.Context())
+	})
+}
+
+// stopped is a bucket whose writes stand still while they are told to.
+type stopped struct {
+	*bucket.Memory
+	until chan struct{}
+}
+
+func (s stopped) PutIfMatch(ctx context.Context, name string, content []byte, etag string) (string, error) {
+	<-s.until
+	return s.Memory.PutIfMatch(ctx, name, content, etag)
+}
+
+func TestAWorkerThatStalledChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bkt := bucket.NewMemory()
+		stall := stopped{bkt, make(chan struct{})}
+		old := take(t.Context(), t, processLeases(stall)) // and its renewals do not get through
+		b := processLeases(bkt)
+		refused(t, b)
+		<-time.After(time.Minute)
+		held := take(t.Context(), t, b)
+		close(stall.until)
+		synctest.Wait()
+
+		id := ulid.MustNew(1, nil)
+		err := blockio.Mark(t.Context(), fence(bkt, old), block.Mark{Kind: block.DeletionMark, ID: id})
+		if !errors.Is(err, errLeaseLost) {
+			t.Errorf("a mark of the stalled worker: got %v, want %v", err, errLeaseLost)
+		}
+		err = blockio.Mark(t.Context(), fence(bkt, held), block.Mark{Kind: block.DeletionMark, ID: id})
+		if err != nil {
+			t.Errorf("a mark of the holder: %v", err)
+		}
+		err = fence(bkt, old).Upload(t.Context(), block.MetaName(id), strings.NewReader("{}"))
+		if !errors.Is(err, errLeaseLost) {
+			t.Errorf("a meta.json of the stalled worker: got %v, want %v", err, errLeaseLost)
+		}
+		if err := blockio.Delete(t.Context(), fence(bkt, old), id); !errors.Is(err, errLeaseLost) {
+			t.Errorf("a deletion of the stalled worker: got %v, want %v", err, errLeaseLost)
+		}
+		held.release(t.Context())
+		old.release(t.Context())
+	})
+}
+
+func TestALostAnswerIsNoLostLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bkt := bucket.NewMemory()
+		faulty := buckettest.FailAt(bkt, buckettest.Create, 1, buckettest.After, bucket.ErrTransient)
+		held := take(t.Context(), t, processLeases(faulty))
+		<-time.After(5 * time.Minute)
+		if _, err := held.check(t.Context()); err != nil {
+			t.Error(err)
+		}
+		held.release(t.Context())
+	})
+}
+
+func TestALeaseRunsOutIfAWriteMayStillBeOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bkt := bucket.NewMemory()
+		a, b := processLeases(bkt), processLeases(bkt)
+		held := take(t.Context(), t, a)
+		lost := buckettest.FailAt(bkt, buckettest.Create, 1, buckettest.Before, bucket.ErrTransient)
+		err := blockio.Mark(t.Context(), fence(lost, held), block.Mark{Kind: block.DeletionMark, ID: ulid.MustNew(1, nil)})
+		if !errors.Is(err, bucket.ErrTransient) {
+			t.Fatal(err)
+		}
+		held.release(t.Context())
+		refused(t, a)
+		refused(t, b)
+		<-time.After(20 * time.Second)
+		take(t.Context(), t, a).release(t.Context())
+		take(t.Context(), t, b).release(t.Context())
+	})
+}
+
+// plain is a bucket that knows no conditions, careless one that ignores them.
+type plain struct{ objstore.Bucket }
+
+type careless struct{ *bucket.Memory }
+
+func (c careless) PutIfAbsent(ctx context.Context, name string, r io.Reader) (string, error) {
+	return "", c.Upload(ctx, name, r)
+}
+
+func TestWithoutConditionalWritesOneProcessWorksOnTheBucket(t *testing.T) {
+	for name, bkt := range map[string]objstore.Bucket{
+		"the provider has none": plain{bucket.NewMemory()}, "the store ignores conditions": careless{bucket.NewMemory()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := executor(t, bkt), executor(t, bkt)
+			for _, e := range []*Executor{a, b} {
+				if err := e.Run(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			held, err := a.leases.acquire(t.Context(), a.leases.key(stream))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := b.leases.acquire(t.Context(), b.leases.key(`{c="us"}`)); !errors.Is(err, errHeld) {
+				t.Errorf("got %v, want %v", err, errHeld)
+			}
+			held.release(t.Context())
+		})
+	}
+}

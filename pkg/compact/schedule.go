@@ -1,0 +1,321 @@
+package compact
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/varve-io/varve/pkg/planner"
+)
+
+// schedule is one Run: it starts what the last plan has, as far as leases and
+// places allow, and plans again when that is exhausted or has become old. Kinds
+// of jobs have places of their own, so that none waits for another.
+//
+// All of it belongs to the goroutine of Run; jobs hand in their outcome.
+type schedule struct {
+	*Executor
+	began time.Time
+
+	listed time.Time     // when the last look at the bucket began
+	jobs   []planner.Job // of the last plan, not started yet
+	stale  bool          // something changed since
+	// leaving are the names that outputs may not have.
+	leaving map[ulid.ULID]bool
+
+	free    map[string]int // places by kind
+	running int
+	// used are the blocks of jobs that run, or that ended after so many looks: what
+	// the plan says of these is old until the next look at the bucket.
+	used     map[ulid.ULID]int
+	held     map[string]*holding // by the leases' keys
+	outcomes chan outcome
+
+	elsewhere map[string]bool // leases that others have, as of this plan
+	errs      map[string]error
+}
+
+// holding is a lease with the number of jobs that run under it.
+type holding struct {
+	*lease
+	running int
+}
+
+type outcome struct {
+	job planner.Job
+	err error
+}
+
+// inUse stands for a number of looks that is never reached.
+const inUse = math.MaxInt
+
+// maxUnseen bounds how many leases may be taken before the bucket is looked at
+// again on their behalf.
+const maxUnseen = 8
+
+func (e *Executor) newSchedule() *schedule {
+	return &schedule{
+		Executor: e, began: time.Now(), stale: true,
+		free:      e.places(),
+		used:      map[ulid.ULID]int{},
+		held:      map[string]*holding{},
+		outcomes:  make(chan outcome),
+		elsewhere: map[string]bool{},
+		errs:      map[string]error{},
+	}
+}
+
+// places says how many jobs of each kind may run at a time.
+func (e *Executor) places() map[string]int {
+	const small = 4 // a few requests each
+	return map[string]int{
+		kindCompact: e.opts.Concurrency, kindDownsample: e.opts.DownsampleConcurrency,
+		kindRetire: small, kindExpire: small, kindDelete: small, kindClean: small,
+	}
+}
+
+// run works until nothing is left that this process could do now.
+func (s *schedule) run(ctx context.Context) error {
+	defer s.drain(ctx)
+	for ctx.Err() == nil {
+		if s.start(ctx) == 0 && s.stale || time.Since(s.listed) >= s.opts.RefreshInterval {
+			if err := s.plan(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		if s.running == 0 && !s.worthWaiting() {
+			return s.result()
+		}
+		s.wait(ctx)
+	}
+	return ctx.Err()
+}
+
+// result joins what was set aside and what was given up in this run.
+func (s *schedule) result() error {
+	left := map[string]bool{}
+	for _, j := range s.jobs {
+		left[j.String()] = true
+	}
+	maps.DeleteFunc(s.errs, func(job string, err error) bool { return classify(err) != corrupt && !left[job] })
+	return join(s.errs)
+}
+
+// plan looks at the bucket and at what there is to do.
+func (s *schedule) plan(ctx context.Context) error {
+	s.listed = time.Now()
+	s.leases.looks++
+	jobs, leaving, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	s.jobs, s.leaving, s.stale = jobs, leaving, false
+	maps.DeleteFunc(s.used, func(_ ulid.ULID, ended int) bool { return ended < s.leases.looks })
+	clear(s.elsewhere)
+	planned := map[string]bool{}
+	for _, j := range jobs {
+		planned[j.String()] = true
+	}
+	maps.DeleteFunc(s.failed, func(job string, _ failure) bool { return !planned[job] })
+	// Every process begins with other streams.
+	order := map[string]uint64{}
+	for _, j := range jobs {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(s.leases.holder + j.Stream()))
+		order[j.Stream()] = h.Sum64()
+	}
+	slices.SortStableFunc(s.jobs, func(a, b planner.Job) int { return cmp.Compare(order[a.Stream()], order[b.Stream()]) })
+	return nil
+}
+
+// start starts every job that may, gives leases back that serve none, and returns
+// how many it started.
+func (s *schedule) start(ctx context.Context) (started int) {
+	rest := s.jobs[:0]
+	for _, j := range s.jobs {
+		if ctx.Err() != nil || !s.ready(j) {
+			rest = append(rest, j)
+			continue
+		}
+		h := s.lease(ctx, j)
+		switch {
+		case h == nil:
+			rest = append(rest, j)
+		case s.unseen(h):
+			s.stale = true
+			rest = append(rest, j)
+		default:
+			s.launch(h, j)
+			started++
+		}
+	}
+	clear(s.jobs[len(rest):])
+	s.jobs = rest
+	for key, h := range s.held {
+		if h.running == 0 && !s.unseen(h) {
+			h.release(ctx)
+			delete(s.held, key)
+		}
+	}
+	return started
+}
+
+// unseen reports whether what another process did before is not in the plan.
+func (s *schedule) unseen(h *holding) bool { return h.since >= s.leases.looks }
+
+// ready reports whether nothing but a lease is missing for a job.
+func (s *schedule) ready(j planner.Job) bool {
+	if s.free[kindOf(j)] == 0 || s.elsewhere[s.leases.key(j.Stream())] {
+		return false
+	}
+	if f, ok := s.failed[j.String()]; ok && time.Now().Before(f.notBefore) {
+		return false
+	}
+	return !slices.ContainsFunc(j.Blocks(), func(id ulid.ULID) bool {
+		_, used := s.used[id]
+		return used
+	})
+}
+
+// lease gives the lease that a job needs, or nil if it cannot be had now.
+func (s *schedule) lease(ctx context.Context, j planner.Job) *holding {
+	key := s.leases.key(j.Stream())
+	if h := s.held[key]; h != nil {
+		if h.ctx.Err() != nil {
+			s.elsewhere[key] = true // until its jobs have ended
+			return nil
+		}
+		return h
+	}
+	unseen := 0
+	for _, h := range s.held {
+		if s.unseen(h) {
+			unseen++
+		}
+	}
+	if unseen >= maxUnseen {
+		return nil
+	}
+	l, err := s.leases.acquire(ctx, key)
+	if err != nil {
+		s.elsewhere[key] = true
+		if !errors.Is(err, errHeld) && ctx.Err() == nil {
+			s.fail(j, err)
+		}
+		return nil
+	}
+	h := &holding{lease: l}
+	s.held[key] = h
+	return h
+}
+
+// launch runs a job on its own.
+func (s *schedule) launch(h *holding, j planner.Job) {
+	h.running++
+	s.running++
+	s.free[kindOf(j)]--
+	for _, id := range j.Blocks() {
+		s.used[id] = inUse
+	}
+	t := task{s.Executor, fence(s.bkt, h.lease), s.leaving}
+	go func() { s.outcomes <- outcome{j, t.do(h.ctx, j)} }()
+}
+
+// wait waits for the end of a job, or until it is worth looking again.
+func (s *schedule) wait(ctx context.Context) {
+	timer := time.NewTimer(time.Until(s.wake()))
+	defer timer.Stop()
+	select {
+	case o := <-s.outcomes:
+		s.end(o)
+	case <-timer.C:
+		s.stale = true
+	case <-ctx.Done():
+	}
+}
+
+// end takes the outcome of a job.
+func (s *schedule) end(o outcome) {
+	h := s.held[s.leases.key(o.job.Stream())]
+	h.running--
+	s.running--
+	s.free[kindOf(o.job)]++
+	s.stale = true
+	for _, id := range o.job.Blocks() {
+		s.used[id] = s.leases.looks
+	}
+	switch {
+	case o.err == nil:
+		delete(s.failed, o.job.String())
+		delete(s.errs, o.job.String())
+	case classify(o.err) == lost:
+		s.log.Info("job left to another compactor", "job", o.job, "err", o.err)
+	default:
+		s.fail(o.job, o.err)
+	}
+}
+
+// fail remembers an error of a job.
+func (s *schedule) fail(j planner.Job, err error) {
+	name := j.String()
+	s.failed[name] = s.failed[name].again(err)
+	s.errs[name] = fmt.Errorf("%s: %w", name, err)
+}
+
+// wake is when something may be started that may not now.
+func (s *schedule) wake() time.Time {
+	at := s.listed.Add(s.opts.RefreshInterval)
+	for _, j := range s.jobs {
+		if t := s.possible(j); t.Before(at) && t.After(time.Now()) {
+			at = t
+		}
+	}
+	return at
+}
+
+// possible is when a job may be tried again that was not started; for one that
+// waits for other jobs of this process, or for a process that is alive, it is a
+// time in the past.
+func (s *schedule) possible(j planner.Job) time.Time {
+	if f, ok := s.failed[j.String()]; ok && time.Now().Before(f.notBefore) {
+		return f.notBefore
+	}
+	if key := s.leases.key(j.Stream()); s.elsewhere[key] {
+		if seen := s.leases.seen[key]; !seen.changed {
+			return seen.expires
+		}
+	}
+	return time.Time{}
+}
+
+// worthWaiting reports whether a job may be tried again so soon that Run stays
+// for it.
+func (s *schedule) worthWaiting() bool {
+	for _, j := range s.jobs {
+		if t := s.possible(j); t.After(time.Now()) && time.Until(t) <= s.opts.LeaseDuration {
+			return true
+		}
+	}
+	return false
+}
+
+// drain waits for the jobs that run and gives all leases back.
+func (s *schedule) drain(ctx context.Context) {
+	for s.running > 0 {
+		s.end(<-s.outcomes)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	for _, h := range s.held {
+		h.release(ctx)
+	}
+}
