@@ -33,6 +33,7 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 		r.finish()
 		return series.ErrSet(err)
 	}
+	context.AfterFunc(r.ctx, r.finish) // not before: it reports what was picked
 	g.metrics.blocksQueried.Observe(float64(len(streams)))
 	return &answer{Set: r.start(streams), request: r}
 }
@@ -91,7 +92,6 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory 
 		g.gate.Release(1)
 		r.report()
 	})
-	context.AfterFunc(ctx, r.finish)
 	return r
 }
 
