@@ -369,6 +369,27 @@ func marked(t *testing.T, meta *block.Meta, dir string) *bucket.Memory {
 
 const neighbour = "01J8XPPZ6EZJ7QYJ4ZQJ0V4R5T/index"
 
+func TestCleaningUpLeavesABlockThatIsCompleteByNow(t *testing.T) {
+	dir, meta := fixture(t)
+	b := marked(t, meta, dir)
+	before := len(content(t, b))
+	if err := blockio.Clean(t.Context(), b, meta.ULID); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(content(t, b)); got != before {
+		t.Errorf("of a complete block %d objects are left, want all %d", got, before)
+	}
+	if err := b.Delete(t.Context(), block.MetaName(meta.ULID)); err != nil {
+		t.Fatal(err)
+	}
+	if err := blockio.Clean(t.Context(), b, meta.ULID); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, b); len(got) != 1 {
+		t.Errorf("of an unfinished one %d objects are left, want that of the neighbour alone", len(got))
+	}
+}
+
 func TestDeleteTakesMetaFirstAndTheMarkLast(t *testing.T) {
 	dir, meta := fixture(t)
 	b := &mortal{Memory: marked(t, meta, dir), left: -1}

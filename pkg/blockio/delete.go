@@ -46,6 +46,24 @@ func Delete(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) error {
 	if err != nil {
 		return fmt.Errorf("delete block %s: %w", id, err)
 	}
+	return remove(ctx, bkt, id, present)
+}
+
+// Clean removes what an upload left that was never completed. A block that has its
+// meta.json by now is left alone.
+func Clean(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) error {
+	present, err := objects(ctx, bkt, id)
+	if err != nil {
+		return fmt.Errorf("clean up block %s: %w", id, err)
+	}
+	if _, complete := present[block.MetaFile]; complete {
+		return nil
+	}
+	return remove(ctx, bkt, id, present)
+}
+
+// remove deletes the objects of a block that are present.
+func remove(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, present map[string]int64) error {
 	for _, names := range deletionSteps(id, present) {
 		if err := bucket.DeleteAll(ctx, bkt, names); err != nil {
 			return fmt.Errorf("delete block %s: %w", id, err)

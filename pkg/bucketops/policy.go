@@ -64,17 +64,19 @@ func (o *Operator) Cleanup(ctx context.Context, s Selection, p planner.Policy) (
 	var actions []Action
 	for _, j := range jobs {
 		var why string
+		remove := blockio.Delete
 		switch j.(type) {
 		case planner.Delete:
 			why = fmt.Sprintf("marked for deletion at least %s ago", p.DeleteDelay)
 		case planner.Clean:
+			remove = blockio.Clean
 			why = fmt.Sprintf("an upload that has not gone on for %s", p.PartialAge)
 		default:
 			continue
 		}
 		id := subject(j)
 		actions = append(actions, Action{Do: "delete", Block: id, What: "all objects", Why: why, run: func(ctx context.Context) error {
-			return blockio.Delete(ctx, o.bkt, id)
+			return remove(ctx, o.bkt, id)
 		}})
 	}
 	return o.act(ctx, "delete", actions)

@@ -82,6 +82,7 @@ func (e *Executor) openLeases(ctx context.Context) error {
 
 // look gives what there is to do in the bucket now, and the names that no job may write to.
 func (e *Executor) look(ctx context.Context) ([]planner.Job, map[ulid.ULID]bool, error) {
+	now := e.now() // what is seen may be as old as this
 	set, err := e.blocks.Fetch(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("look at the bucket: %w", err)
@@ -89,15 +90,15 @@ func (e *Executor) look(ctx context.Context) ([]planner.Job, map[ulid.ULID]bool,
 	for _, u := range set.Unreadable {
 		e.log.Warn("block is left alone, its meta.json cannot be used", "block", u.ID, "err", u.Err)
 	}
-	jobs := planner.Plan(set, e.opts.Policy, e.now())
+	jobs := planner.Plan(set, e.opts.Policy, now)
 	e.metrics.plan(jobs)
-	return jobs, e.leaving(set), nil
+	return jobs, e.leaving(set, now), nil
 }
 
 // leaving are the blocks that are on their way out, complete or not: a job that
 // wrote to one of them would meet its deletion, perhaps by another process. What
 // was begun long ago counts before its time to be removed has come.
-func (e *Executor) leaving(set *block.Set) map[ulid.ULID]bool {
+func (e *Executor) leaving(set *block.Set, now time.Time) map[ulid.ULID]bool {
 	out := map[ulid.ULID]bool{}
 	for _, b := range set.Blocks {
 		if b.Deletion != nil {
@@ -105,7 +106,7 @@ func (e *Executor) leaving(set *block.Set) map[ulid.ULID]bool {
 		}
 	}
 	for _, p := range set.Partial {
-		if p.Deletion != nil || e.now().Sub(p.LastModified) > e.opts.Policy.PartialAge/2 {
+		if p.Deletion != nil || now.Sub(p.LastModified) > e.opts.Policy.PartialAge/2 {
 			out[p.ID] = true
 		}
 	}

@@ -19,8 +19,9 @@ var (
 )
 
 // fence gives the bucket as a job sees it that works under a lease: what makes a
-// block appear, change or go is written only while the lease is held. Data need
-// no fence, their names and bytes follow from the job.
+// block appear, change or go is written only while the lease is held. New data need
+// no fence, their names and bytes follow from the job; their deletion does, or one
+// that comes late would meet a block of the same name that was made since.
 func fence(b objstore.Bucket, l *lease) objstore.Bucket {
 	f := fenced{b, l}
 	if v, ok := b.(bucket.Versioned); ok {
@@ -34,11 +35,16 @@ type fenced struct {
 	lease *lease
 }
 
-// guard does a write if the lease is held, and gives it up when the lease ends.
-func (f fenced) guard(ctx context.Context, write func(context.Context) error, names ...string) error {
-	if !slices.ContainsFunc(names, decides) {
+// put does the upload of an object, under guard if it decides something.
+func (f fenced) put(ctx context.Context, name string, write func(context.Context) error) error {
+	if !decides(name) {
 		return write(ctx)
 	}
+	return f.guard(ctx, write)
+}
+
+// guard does a write if the lease is held, and gives it up when the lease ends.
+func (f fenced) guard(ctx context.Context, write func(context.Context) error) error {
 	until, err := f.lease.check(ctx)
 	if err != nil {
 		return err
@@ -63,16 +69,16 @@ func (f fenced) List(ctx context.Context, prefix, after string, fn func(bucket.O
 }
 
 func (f fenced) Upload(ctx context.Context, name string, r io.Reader, opts ...objstore.ObjectUploadOption) error {
-	return f.guard(ctx, func(ctx context.Context) error { return f.Bucket.Upload(ctx, name, r, opts...) }, name)
+	return f.put(ctx, name, func(ctx context.Context) error { return f.Bucket.Upload(ctx, name, r, opts...) })
 }
 
 func (f fenced) Delete(ctx context.Context, name string) error {
-	return f.guard(ctx, func(ctx context.Context) error { return f.Bucket.Delete(ctx, name) }, name)
+	return f.guard(ctx, func(ctx context.Context) error { return f.Bucket.Delete(ctx, name) })
 }
 
 // DeleteBatch deletes with few requests where the bucket can; see bucket.DeleteAll.
 func (f fenced) DeleteBatch(ctx context.Context, names []string) error {
-	return f.guard(ctx, func(ctx context.Context) error { return bucket.DeleteAll(ctx, f.Bucket, names) }, names...)
+	return f.guard(ctx, func(ctx context.Context) error { return bucket.DeleteAll(ctx, f.Bucket, names) })
 }
 
 type fencedVersioned struct {
@@ -85,17 +91,17 @@ func (f fencedVersioned) GetVersion(ctx context.Context, name string) (content [
 }
 
 func (f fencedVersioned) PutIfAbsent(ctx context.Context, name string, r io.Reader) (etag string, err error) {
-	err = f.guard(ctx, func(ctx context.Context) (err error) {
+	err = f.put(ctx, name, func(ctx context.Context) (err error) {
 		etag, err = f.versioned.PutIfAbsent(ctx, name, r)
 		return err
-	}, name)
+	})
 	return etag, err
 }
 
 func (f fencedVersioned) PutIfMatch(ctx context.Context, name string, content []byte, etag string) (next string, err error) {
-	err = f.guard(ctx, func(ctx context.Context) (err error) {
+	err = f.put(ctx, name, func(ctx context.Context) (err error) {
 		next, err = f.versioned.PutIfMatch(ctx, name, content, etag)
 		return err
-	}, name)
+	})
 	return next, err
 }

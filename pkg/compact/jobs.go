@@ -63,6 +63,7 @@ type task struct {
 	*Executor
 	bkt     objstore.Bucket
 	leaving map[ulid.ULID]bool // names that its output may not have
+	looked  time.Time          // when that was known
 }
 
 func (e task) run(ctx context.Context, j planner.Job) error {
@@ -78,7 +79,7 @@ func (e task) run(ctx context.Context, j planner.Job) error {
 	case planner.Delete:
 		return blockio.Delete(ctx, e.bkt, j.ID)
 	case planner.Clean:
-		return blockio.Delete(ctx, e.bkt, j.ID)
+		return blockio.Clean(ctx, e.bkt, j.ID)
 	}
 	return fmt.Errorf("a job of type %T is not known here", j)
 }
@@ -116,12 +117,27 @@ func (e task) downsample(ctx context.Context, j planner.Downsample) error {
 	return nil
 }
 
+// errTooLong ends a job that took so long that its output may be cleaned up as unfinished.
+var errTooLong = errors.New("job took too long")
+
 // maxAttempts bounds how often a block is given another name because the bucket
 // holds something else under the one it should have.
 const maxAttempts = 3
 
 // buildAny builds the output of the first attempt that the bucket has room for and returns its name.
+//
+// What an earlier attempt left in the bucket is continued if it is younger than half
+// the age at which it is cleaned up. A job that did not end in half of what is left
+// until then is given up: another process could clean up what it completes.
 func (e task) buildAny(ctx context.Context, describe func(attempt int) output) (id ulid.ULID, err error) {
+	limit := e.opts.Policy.PartialAge / 4
+	ctx, cancel := context.WithDeadlineCause(ctx, e.looked.Add(limit), errTooLong)
+	defer cancel()
+	defer func() {
+		if err != nil && errors.Is(context.Cause(ctx), errTooLong) {
+			err = fmt.Errorf("not done within %s: %w; give the process less to do at once", limit, errTooLong)
+		}
+	}()
 	for attempt := range maxAttempts {
 		o := describe(attempt)
 		if e.leaving[o.meta.ULID] {

@@ -226,7 +226,7 @@ func (s *schedule) launch(h *holding, j planner.Job) {
 	for _, id := range j.Blocks() {
 		s.used[id] = inUse
 	}
-	t := task{s.Executor, fence(s.bkt, h.lease), s.leaving}
+	t := task{s.Executor, fence(s.bkt, h.lease), s.leaving, s.listed}
 	go func() { s.outcomes <- outcome{j, t.do(h.ctx, j)} }()
 }
 

@@ -116,6 +116,9 @@ func (w *simWorld) appeared(ctx context.Context, id ulid.ULID, data []byte) {
 		w.fault("%s is complete without its index", id)
 		return
 	}
+	if w.blocks[id] == nil && m.Thanos.Source == block.SourceCompactor {
+		delete(w.retired, id) // an output that was removed may be made again while its source is there
+	}
 	w.blocks[id] = &simBlock{meta: m, slots: w.slotsOf(c, m.Resolution())}
 }
 
