@@ -42,7 +42,7 @@ func Unmark(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, kind block.M
 // After a crash at any point it is simply called again; a block that is not
 // there is no error.
 func Delete(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) error {
-	present, err := objects(ctx, bkt, id)
+	present, err := Objects(ctx, bkt, id)
 	if err != nil {
 		return fmt.Errorf("delete block %s: %w", id, err)
 	}
@@ -52,7 +52,7 @@ func Delete(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) error {
 // Clean removes what an upload left that was never completed. A block that has its
 // meta.json by now is left alone.
 func Clean(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) error {
-	present, err := objects(ctx, bkt, id)
+	present, err := Objects(ctx, bkt, id)
 	if err != nil {
 		return fmt.Errorf("clean up block %s: %w", id, err)
 	}

@@ -70,7 +70,7 @@ func download(ctx context.Context, bkt bucket.Reader, id ulid.ULID, dir string) 
 	if err != nil {
 		return nil, err
 	}
-	sizes, err := objects(ctx, bkt, id)
+	sizes, err := Objects(ctx, bkt, id)
 	if err != nil {
 		return nil, err
 	}

@@ -71,8 +71,8 @@ func described(meta *block.Meta, files []block.File) *block.Meta {
 	return &m
 }
 
-// objects gives the sizes of a block's objects in the bucket by relative name, directory markers included.
-func objects(ctx context.Context, bkt bucket.Reader, id ulid.ULID) (map[string]int64, error) {
+// Objects gives the sizes of a block's objects in the bucket by relative name, directory markers included.
+func Objects(ctx context.Context, bkt bucket.Reader, id ulid.ULID) (map[string]int64, error) {
 	sizes := map[string]int64{}
 	err := bucket.List(ctx, bkt, block.ObjectName(id, ""), "", func(o bucket.Object) error {
 		if _, rel, ok := block.ParseName(o.Name); ok {
@@ -81,7 +81,7 @@ func objects(ctx context.Context, bkt bucket.Reader, id ulid.ULID) (map[string]i
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list objects: %w", err)
+		return nil, fmt.Errorf("list objects of block %s: %w", id, err)
 	}
 	return sizes, nil
 }

@@ -21,7 +21,7 @@ type Remote struct {
 // lists and the bucket does not have in that size is block.ErrCorrupt. The caller
 // closes the block when nothing reads it any more.
 func Open(ctx context.Context, bkt bucket.Reader, meta *block.Meta, index, segments *ReadAhead) (*Remote, error) {
-	sizes, err := objects(ctx, bkt, meta.ULID)
+	sizes, err := Objects(ctx, bkt, meta.ULID)
 	if err != nil {
 		return nil, fmt.Errorf("open block %s: %w", meta.ULID, err)
 	}

@@ -75,7 +75,7 @@ func (u upload) run(ctx context.Context, meta *block.Meta) error {
 	}
 	full := described(meta, files)
 
-	present, err := objects(ctx, u.bkt, meta.ULID)
+	present, err := Objects(ctx, u.bkt, meta.ULID)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (u upload) file(ctx context.Context, name, file string) (err error) {
 
 // verify asks the bucket what it has before meta.json vouches for it.
 func (u upload) verify(ctx context.Context, meta *block.Meta, files []block.File) error {
-	present, err := objects(ctx, u.bkt, meta.ULID)
+	present, err := Objects(ctx, u.bkt, meta.ULID)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ type Writing struct {
 
 // Begin looks at what the bucket has of a block that is to be written.
 func Begin(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) (*Writing, error) {
-	present, err := objects(ctx, bkt, id)
+	present, err := Objects(ctx, bkt, id)
 	if err != nil {
 		return nil, fmt.Errorf("begin block %s: %w", id, err)
 	}

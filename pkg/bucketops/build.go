@@ -60,7 +60,7 @@ func (o *Operator) downsampleAction(j planner.Downsample) Action {
 // fromSound brings a block to local disk and calls fn with it, if nothing is found
 // to be wrong with it. New files may be put into dir.
 func (o *Operator) fromSound(ctx context.Context, meta *block.Meta, fn func(b *blockscan.Block, dir string) error) error {
-	set, err := objectSizes(ctx, o.bkt, meta.ULID)
+	set, err := blockio.Objects(ctx, o.bkt, meta.ULID)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (o *Operator) markAction(m block.Mark) Action {
 		m.Reason = ""
 	}
 	return Action{Do: "mark", Block: m.ID, What: string(m.Kind), Why: m.Details, run: func(ctx context.Context) error {
-		present, err := objectSizes(ctx, o.bkt, m.ID)
+		present, err := blockio.Objects(ctx, o.bkt, m.ID)
 		if err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (o *Operator) markAction(m block.Mark) Action {
 }
 
 func (o *Operator) unmark(ctx context.Context, id ulid.ULID, kind block.MarkKind) error {
-	present, err := objectSizes(ctx, o.bkt, id)
+	present, err := blockio.Objects(ctx, o.bkt, id)
 	if err != nil {
 		return err
 	}

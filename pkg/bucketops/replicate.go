@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
 	"golang.org/x/sync/errgroup"
 
@@ -43,14 +42,14 @@ func (o *Operator) Replicate(ctx context.Context, s Selection, to objstore.Bucke
 // copyBlock copies data, then marks, then meta.json.
 func (o *Operator) copyBlock(ctx context.Context, e *block.Entry, to objstore.Bucket) error {
 	id := e.Meta.ULID
-	there, err := objectSizes(ctx, to, id)
+	there, err := blockio.Objects(ctx, to, id)
 	if err != nil {
 		return fmt.Errorf("look at the other bucket: %w", err)
 	}
 	if _, ok := there[block.MetaFile]; ok {
 		return agree(ctx, e.Meta, to)
 	}
-	here, err := objectSizes(ctx, o.bkt, id) // what was listed for all blocks is old by now
+	here, err := blockio.Objects(ctx, o.bkt, id) // what was listed for all blocks is old by now
 	if err != nil {
 		return err
 	}
@@ -90,7 +89,7 @@ func (o *Operator) copyData(ctx context.Context, e *block.Entry, here, there map
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	there, err := objectSizes(ctx, to, id)
+	there, err := blockio.Objects(ctx, to, id)
 	if err != nil {
 		return fmt.Errorf("look at the other bucket: %w", err)
 	}
@@ -135,19 +134,4 @@ func copyObject(ctx context.Context, from bucket.Reader, to objstore.Bucket, nam
 		return fmt.Errorf("copy %s: %w", name, err)
 	}
 	return nil
-}
-
-// objectSizes gives the sizes of a block's objects by their names relative to its directory.
-func objectSizes(ctx context.Context, bkt bucket.Reader, id ulid.ULID) (map[string]int64, error) {
-	sizes := map[string]int64{}
-	err := bucket.List(ctx, bkt, block.ObjectName(id, ""), "", func(o bucket.Object) error {
-		if _, rel, ok := block.ParseName(o.Name); ok {
-			sizes[rel] = o.Size
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list objects of block %s: %w", id, err)
-	}
-	return sizes, nil
 }

@@ -103,7 +103,7 @@ func (o *Operator) uploadBlock(ctx context.Context, dir string, meta *block.Meta
 	if len(v.Findings) > 0 {
 		return fmt.Errorf("the block in %s is not sound (%s) and was not uploaded", dir, v.Findings[0])
 	}
-	present, err := objectSizes(ctx, o.bkt, meta.ULID)
+	present, err := blockio.Objects(ctx, o.bkt, meta.ULID)
 	if err != nil {
 		return err
 	}
