@@ -34,7 +34,7 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 		return series.ErrSet(err)
 	}
 	g.metrics.blocksQueried.Observe(float64(len(streams)))
-	return &answer{Set: r.start(streams), request: r}
+	return r.answer(streams)
 }
 
 // enter waits for the turn of a Series request, and for the least memory that it needs.
@@ -115,6 +115,13 @@ func (r *request) pick() ([]*blockStream, error) {
 		}
 	}
 	return streams, nil
+}
+
+// answer begins to read. From now on the end of the context ends the request; not
+// before, for the end reports what was picked.
+func (r *request) answer(streams []*blockStream) *answer {
+	context.AfterFunc(r.ctx, r.finish)
+	return &answer{Set: r.start(streams), request: r}
 }
 
 // clip is the half-open range of a request within what the gateway answers for.

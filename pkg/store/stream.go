@@ -212,7 +212,6 @@ func (s *blockStream) end() bool {
 
 // start runs streams side by side and merges them.
 func (r *request) start(streams []*blockStream) series.Set {
-	context.AfterFunc(r.ctx, r.finish) // not before: it reports what was picked
 	r.active.Add(int64(len(streams)))
 	sets := make([]series.Set, len(streams))
 	for i, s := range streams {
