@@ -135,7 +135,7 @@ func (e task) buildAny(ctx context.Context, describe func(attempt int) output) (
 	defer cancel()
 	defer func() {
 		if err != nil && errors.Is(context.Cause(ctx), errTooLong) {
-			err = fmt.Errorf("not done within %s: %w; give the process less to do at once", limit, errTooLong)
+			err = fmt.Errorf("not done within %s: %w; lower --compact.concurrency, or give the process more CPU time and bandwidth", limit, errTooLong)
 		}
 	}()
 	for attempt := range maxAttempts {
