@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ import (
 //
 //	policy replicas=r levels=2h,8h raw=30d 5m=60d 1h=0s delete-delay=0s …
 //	now 10h
-//	block A 0h-2h {c=eu,r=a} [res=5m] [level=2] [sources=A,B] [uploaded=3h] [marked=4h] [nocompact=reason] [nodownsample=reason]
+//	block A 0h-2h {c=eu,r=a} [res=5m] [level=2] [sources=A,B] [uploaded=3h] [marked=4h] [index=0.5GiB] [nocompact=reason] [nodownsample=reason]
 //	partial P modified=5h [marked=4h]
 //	plan     the jobs of one plan
 //	run      plan and do, until the plan is empty
@@ -210,6 +211,12 @@ func (w *world) blockOption(e *block.Entry, key, value string) error {
 		} else {
 			e.Deletion = &block.Mark{Kind: block.DeletionMark, ID: m.ULID, Time: at.Unix()}
 		}
+	case "index":
+		gib, err := strconv.ParseFloat(strings.TrimSuffix(value, "GiB"), 64)
+		if err != nil {
+			return err
+		}
+		e.Objects = map[string]int64{block.IndexFile: int64(gib * (1 << 30))}
 	case "nocompact":
 		e.NoCompact = &block.Mark{Kind: block.NoCompactMark, ID: m.ULID, Reason: value}
 	case "nodownsample":

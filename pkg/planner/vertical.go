@@ -4,28 +4,29 @@ import (
 	"github.com/varve-io/varve/pkg/block"
 )
 
-// compact gives the compactions of one group: overlaps, and then the ranges that
-// no overlap is in the way of.
+// compact gives the compactions of one group: complete ranges, with all that overlaps
+// in them, and the overlaps that are in none.
 func (s *state) compact(g *group) []Job {
 	candidates := block.Select(g.blocks, func(e *block.Entry) bool {
 		return e.NoCompact == nil && !s.taken[e.Meta.ULID]
 	})
-	var jobs []Job
-	var apart []*block.Entry      // blocks that overlap with no other
+	var ready [][]*block.Entry    // runs, most of them of one block
 	var pending []block.TimeRange // where a block is still to come, or to settle
 	for _, run := range overlaps(candidates) {
-		switch {
-		case !s.settled(run) || len(run) > 1 && !s.assembled(run):
+		if !s.settled(run) || len(run) > 1 && !s.assembled(run) {
 			pending = append(pending, span(run))
 			s.hold(run)
-		case len(run) > 1:
+			continue
+		}
+		ready = append(ready, run)
+	}
+	jobs, rest := s.ranges(g, ready, pending)
+	for _, run := range rest {
+		if len(run) > 1 {
 			jobs = append(jobs, s.merge(g, run, "overlap"))
-			pending = append(pending, span(run))
-		default:
-			apart = append(apart, run[0])
 		}
 	}
-	return append(jobs, s.ranges(g, apart, pending)...)
+	return jobs
 }
 
 // overlaps cuts blocks, in a set's order, into the longest runs in which each
