@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/thanos-io/objstore"
@@ -66,7 +68,7 @@ func (b *Bucket) PutIfMatch(ctx context.Context, name string, content []byte, et
 		return "", contract.Mark(fmt.Errorf("replace %s: the version to replace has no ETag", name), contract.ErrChanged)
 	}
 	u := &upload{bucket: b, name: name, condition: condition{ifMatch: quote(etag), mark: contract.ErrChanged}}
-	return u.single(ctx, bytes.NewReader(content), md5Of(content))
+	return u.single(ctx, bytes.NewReader(content), b.digest(content))
 }
 
 // upload is one object on its way.
@@ -79,6 +81,7 @@ type upload struct {
 	id    *string // of the multipart upload
 	mu    sync.Mutex
 	parts []types.CompletedPart
+	spare [][]byte // memory of parts that the store has
 }
 
 // upload sends one request for what fits into a part, and parts in parallel for
@@ -97,7 +100,7 @@ func (b *Bucket) upload(ctx context.Context, u *upload, r io.Reader) (string, er
 		return "", fmt.Errorf("upload %s: read the content: %w", u.name, err)
 	}
 	if int64(len(first)) < size {
-		return u.single(ctx, bytes.NewReader(first), md5Of(first))
+		return u.single(ctx, bytes.NewReader(first), b.digest(first))
 	}
 	return u.multipart(ctx, first, r, hint)
 }
@@ -128,18 +131,18 @@ func readSmall(r io.Reader, size, hint int64) ([]byte, error) {
 }
 
 // single puts an object with one request; content may be sent again.
-func (u *upload) single(ctx context.Context, content io.ReadSeeker, digest string) (string, error) {
+func (u *upload) single(ctx context.Context, content io.ReadSeeker, digest *string) (string, error) {
 	b, e := u.bucket, u.bucket.encryption
 	client, err := b.api(ctx)
 	if err != nil {
 		return "", b.explain("upload", u.name, err)
 	}
 	out, err := client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &b.conf.Bucket, Key: &u.name, Body: content, ContentType: u.contentType, ContentMD5: b.md5(digest),
+		Bucket: &b.conf.Bucket, Key: &u.name, Body: content, ContentType: u.contentType, ContentMD5: digest,
 		Metadata: b.metadata.user, IfNoneMatch: u.condition.ifNoneMatch, IfMatch: u.condition.ifMatch,
 		ServerSideEncryption: e.serverSide, SSEKMSKeyId: e.kmsKey, SSEKMSEncryptionContext: e.kmsContext,
 		SSECustomerAlgorithm: e.algorithm, SSECustomerKey: e.key, SSECustomerKeyMD5: e.digest,
-	}, b.metadata.headers)
+	}, b.metadata.headers, b.payload)
 	if err != nil {
 		return "", b.explain("upload", u.name, marked(err, u.condition.mark))
 	}
@@ -149,6 +152,7 @@ func (u *upload) single(ctx context.Context, content io.ReadSeeker, digest strin
 // whole puts an object of any length with one request. What cannot be read twice
 // waits in a file: a request must state its length and its digest before.
 func (u *upload) whole(ctx context.Context, r io.Reader) (etag string, err error) {
+	b := u.bucket
 	content, ok := r.(io.ReadSeeker)
 	if !ok {
 		f, err := os.CreateTemp("", "varve-upload-*")
@@ -164,7 +168,7 @@ func (u *upload) whole(ctx context.Context, r io.Reader) (etag string, err error
 		}
 		content = f
 	}
-	digest, err := md5OfSeeker(content)
+	digest, err := b.digestOfSeeker(content)
 	if err != nil {
 		return "", fmt.Errorf("upload %s without multipart: read the content: %w", u.name, err)
 	}
@@ -224,9 +228,9 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader, hint int64)
 			readErr = fmt.Errorf("upload %s: longer than %d parts of %d bytes: raise part_size", u.name, maxParts, len(part))
 			break
 		}
-		sending := part // its memory is not used again: a request that was given up may still read it
+		sending := part
 		g.Go(func() error { return u.part(working, n, sending) })
-		if part, readErr = readPart(contextReader{ctx, r}, u.bucket.partSize(hint, int(n))); readErr != nil {
+		if part, readErr = u.readPart(contextReader{ctx, r}, u.bucket.partSize(hint, int(n))); readErr != nil {
 			readErr = fmt.Errorf("upload %s: read the content: %w", u.name, readErr)
 			break
 		}
@@ -242,13 +246,27 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader, hint int64)
 }
 
 // readPart reads the next part; it is empty at the end.
-func readPart(r io.Reader, size int64) ([]byte, error) {
-	part := make([]byte, size)
+func (u *upload) readPart(r io.Reader, size int64) ([]byte, error) {
+	part := u.memory(size)
 	n, err := io.ReadFull(r, part)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
 	}
 	return part[:n], err
+}
+
+// memory is that of a part that was sent, or new.
+func (u *upload) memory(size int64) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if last := len(u.spare) - 1; last >= 0 {
+		b := u.spare[last]
+		u.spare = u.spare[:last]
+		if int64(cap(b)) >= size {
+			return b[:size]
+		}
+	}
+	return make([]byte, size)
 }
 
 func (u *upload) create(ctx context.Context) error {
@@ -277,15 +295,18 @@ func (u *upload) part(ctx context.Context, n int32, content []byte) error {
 	}
 	out, err := client.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket: &b.conf.Bucket, Key: &u.name, UploadId: u.id, PartNumber: &n,
-		Body: bytes.NewReader(content), ContentMD5: b.md5(md5Of(content)),
+		Body: bytes.NewReader(content), ContentMD5: b.digest(content),
 		SSECustomerAlgorithm: e.algorithm, SSECustomerKey: e.key, SSECustomerKeyMD5: e.digest,
-	})
+	}, b.payload)
 	if err != nil {
 		return b.explain("upload", u.name, fmt.Errorf("part %d: %w", n, err))
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.parts = append(u.parts, types.CompletedPart{ETag: out.ETag, PartNumber: &n})
+	if tries, ok := retry.GetAttemptResults(out.ResultMetadata); ok && len(tries.Results) == 1 {
+		u.spare = append(u.spare, content) // an attempt that was given up may still read it
+	}
 	return nil
 }
 
@@ -323,28 +344,36 @@ func (u *upload) abort(ctx context.Context) error {
 	return b.explain("abort the upload of", u.name, err)
 }
 
-// md5 returns a digest to send, if digests are to be sent.
-func (b *Bucket) md5(digest string) *string {
+// payload says how the signature covers content. Over plain HTTP it includes the
+// SHA-256, by which the store notices what was changed on the way. TLS does that
+// already, and the digest would cost more than the encryption; Thanos leaves it out, too.
+func (b *Bucket) payload(o *s3.Options) {
+	if !b.conf.Insecure {
+		o.APIOptions = append(o.APIOptions, v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware)
+	}
+}
+
+// digest returns the Content-MD5 of content, or nil if none is to be sent.
+func (b *Bucket) digest(content []byte) *string {
 	if !b.conf.SendContentMD5 {
 		return nil
 	}
-	return &digest
-}
-
-func md5Of(content []byte) string {
 	sum := md5.Sum(content) //nolint:gosec // the protocol's own digest
-	return base64.StdEncoding.EncodeToString(sum[:])
+	return aws.String(base64.StdEncoding.EncodeToString(sum[:]))
 }
 
-func md5OfSeeker(content io.ReadSeeker) (string, error) {
+func (b *Bucket) digestOfSeeker(content io.ReadSeeker) (*string, error) {
+	if !b.conf.SendContentMD5 {
+		return nil, nil //nolint:nilnil // none is to be sent
+	}
 	start, err := content.Seek(0, io.SeekCurrent)
 	if err != nil {
-		return "", err //nolint:wrapcheck // the caller says what was attempted
+		return nil, err //nolint:wrapcheck // the caller says what was attempted
 	}
 	h := md5.New() //nolint:gosec // the protocol's own digest
 	_, err = io.Copy(h, content)
 	if _, back := content.Seek(start, io.SeekStart); err == nil {
 		err = back
 	}
-	return base64.StdEncoding.EncodeToString(h.Sum(nil)), err
+	return aws.String(base64.StdEncoding.EncodeToString(h.Sum(nil))), err
 }
