@@ -19,6 +19,7 @@ import (
 )
 
 func main() {
+	tuneCollector()
 	err := serve(context.Background(), os.Args[1:], os.Stderr)
 	if err != nil && !errors.Is(err, daemon.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "compact:", err)

@@ -32,7 +32,9 @@ type output struct {
 	// long as the job's lease is held.
 	into objstore.Bucket
 	// write puts the series of the opened sources into w.
-	write func(ctx context.Context, sources []*source, w *blockwriter.Writer) error
+	write func(ctx context.Context, sources []*source, w downsample.Writer) error
+	// beside are coarser forms of the block, each made from the one before.
+	beside []*block.Meta
 }
 
 // merged describes the block that replaces the sources of j.
@@ -61,7 +63,12 @@ func (e *Executor) merged(j planner.Compact, attempt int) output {
 	c.Level++
 	c.Sources = block.SortedIDs(c.Sources)
 	meta.ULID = id.ID()
-	return output{meta: meta, sources: j.Sources, write: e.writeMerged}
+	o := output{meta: meta, sources: j.Sources, write: e.writeMerged}
+	for _, r := range j.Beside {
+		meta = downsampled(planner.Downsample{Source: meta, Resolution: r}, 0).meta
+		o.beside = append(o.beside, meta)
+	}
+	return o
 }
 
 // downsampled describes the coarser form of a block; its origin is that of its source.
@@ -76,7 +83,7 @@ func downsampled(j planner.Downsample, attempt int) output {
 	return output{
 		meta:    &meta,
 		sources: []*block.Meta{j.Source},
-		write: func(ctx context.Context, in []*source, w *blockwriter.Writer) error {
+		write: func(ctx context.Context, in []*source, w downsample.Writer) error {
 			return downsample.Run(ctx, in[0].set(ctx, nil), w, j.Resolution)
 		},
 	}
@@ -93,7 +100,7 @@ func commonExtensions(sources []*block.Meta) any {
 }
 
 // writeMerged merges the sources by label order and makes one series of each set of replicas.
-func (e *Executor) writeMerged(ctx context.Context, sources []*source, w *blockwriter.Writer) error {
+func (e *Executor) writeMerged(ctx context.Context, sources []*source, w downsample.Writer) error {
 	sets := make([]series.Set, len(sources))
 	for i, s := range sources {
 		sets[i] = s.set(ctx, e.opts.Policy.ReplicaLabels)
@@ -157,46 +164,90 @@ func (e *Executor) buildOnce(ctx context.Context, o output) error {
 	if err != nil {
 		return err
 	}
-	if err := e.write(ctx, into, o); err != nil {
+	beside, err := e.write(ctx, into, o)
+	if err != nil {
 		return err
 	}
-	if err := verify(ctx, e.bkt, o.meta, into.Files()); err != nil {
-		return fmt.Errorf("verify block %s before it counts: %w", o.meta.ULID, err)
+	if err := e.verify(ctx, into, o.meta); err != nil {
+		return err
 	}
-	o.meta.Thanos.UploadTime = e.now().UTC()
-	return into.Commit(ctx, o.meta)
+	// The coarser forms come first: a plan that sees the block sees them, too.
+	for _, f := range beside {
+		err := e.verify(ctx, f.into, f.meta)
+		if err == nil {
+			err = e.commit(ctx, f.into, f.meta)
+		}
+		if err != nil {
+			e.later(f.meta, err)
+			break
+		}
+	}
+	return e.commit(ctx, into, o.meta)
 }
 
-// write writes index and segments, and what only they tell into the output's meta.
-func (e *Executor) write(ctx context.Context, into *blockio.Writing, o output) error {
+// verify reads back what was written.
+func (e *Executor) verify(ctx context.Context, into *blockio.Writing, meta *block.Meta) error {
+	if err := verify(ctx, e.bkt, meta, into.Files()); err != nil {
+		return fmt.Errorf("verify block %s before it counts: %w", meta.ULID, err)
+	}
+	return nil
+}
+
+// commit makes the block count.
+func (e *Executor) commit(ctx context.Context, into *blockio.Writing, meta *block.Meta) error {
+	m := *meta
+	m.Thanos.UploadTime = e.now().UTC()
+	if err := into.Commit(ctx, &m); err != nil {
+		return err
+	}
+	*meta = m
+	return nil
+}
+
+// write writes index and segments, and what only they tell into the output's meta. It
+// returns the coarser forms that were written beside it.
+func (e *Executor) write(ctx context.Context, into *blockio.Writing, o output) ([]*form, error) {
 	symbols := newSymbolTable()
 	sources, err := openSources(ctx, e.bkt, o.sources, newReaders(len(o.sources), e.opts.FetchConcurrency), symbols)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer closeAll(sources)
 
-	opts := blockwriter.Defaults()
-	opts.TempDir = e.opts.Dir
-	w, err := blockwriter.New(files{ctx, into}, opts, symbols.Symbols)
+	w, err := e.newWriter(ctx, into, symbols, 1+len(o.beside))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := o.write(ctx, sources, w); err != nil {
-		w.Abort()
-		return fmt.Errorf("write block %s: %w", o.meta.ULID, err)
+	forms := e.begin(ctx, o, symbols)
+	err = o.write(ctx, sources, tee{w, forms})
+	if err == nil && w.Stats().NumSamples == 0 {
+		err = errEmpty
 	}
-	if w.Stats().NumSamples == 0 {
+	made := forms.end(err)
+	if err != nil {
 		w.Abort()
-		return errEmpty
+		return nil, fmt.Errorf("write block %s: %w", o.meta.ULID, err)
 	}
 	result, err := w.Close()
 	if err != nil {
-		return fmt.Errorf("write block %s: %w", o.meta.ULID, err)
+		return nil, fmt.Errorf("write block %s: %w", o.meta.ULID, err)
 	}
-	o.meta.Stats = result.Stats
-	o.meta.Thanos.IndexStats = result.IndexStats
-	return nil
+	describe(o.meta, result)
+	return made, nil
+}
+
+// newWriter returns one of so many writers of a job.
+func (e *Executor) newWriter(ctx context.Context, into *blockio.Writing, symbols *symbolTable, writers int) (*blockwriter.Writer, error) {
+	opts := blockwriter.Defaults()
+	opts.Memory /= int64(writers)
+	opts.TempDir = e.opts.Dir
+	return blockwriter.New(files{ctx, into}, opts, symbols.Symbols)
+}
+
+// describe notes what only the written files tell.
+func describe(meta *block.Meta, result blockwriter.Result) {
+	meta.Stats = result.Stats
+	meta.Thanos.IndexStats = result.IndexStats
 }
 
 // files are those of a block on its way into the bucket.

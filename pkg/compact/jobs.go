@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -86,7 +87,7 @@ func (e task) run(ctx context.Context, j planner.Job) error {
 
 // compact writes the block that replaces the sources, then marks them.
 func (e task) compact(ctx context.Context, j planner.Compact) error {
-	made, err := e.buildAny(ctx, func(attempt int) output { return e.merged(j, attempt) })
+	made, err := e.buildAny(ctx, func(attempt int) output { return e.free(e.merged(j, attempt)) })
 	details := "replaced by " + made.String()
 	if errors.Is(err, errEmpty) {
 		details, err = "it has no sample", nil
@@ -100,6 +101,14 @@ func (e task) compact(ctx context.Context, j planner.Compact) error {
 		}
 	}
 	return nil
+}
+
+// free leaves out coarser forms whose names are being removed; jobs of their own find other names.
+func (e task) free(o output) output {
+	if n := slices.IndexFunc(o.beside, func(m *block.Meta) bool { return e.leaving[m.ULID] }); n >= 0 {
+		o.beside = o.beside[:n]
+	}
+	return o
 }
 
 // downsample writes the coarser form of a block.
@@ -146,7 +155,11 @@ func (e task) buildAny(ctx context.Context, describe func(attempt int) output) (
 		}
 		o.into = e.bkt
 		if err = e.build(ctx, o); err == nil {
-			e.metrics.samples.WithLabelValues(o.meta.Resolution().String()).Add(float64(o.meta.Stats.NumSamples))
+			for _, m := range append(o.beside, o.meta) {
+				if !m.Thanos.UploadTime.IsZero() {
+					e.metrics.samples.WithLabelValues(m.Resolution().String()).Add(float64(m.Stats.NumSamples))
+				}
+			}
 			return o.meta.ULID, nil
 		}
 		if !errors.Is(err, blockio.ErrConflict) {

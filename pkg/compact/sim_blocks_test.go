@@ -175,15 +175,31 @@ func (m *machine) build(ctx context.Context, o output, e *Executor) error {
 	if len(made) == 0 {
 		return errEmpty
 	}
+	for finer, source := made, o.meta; len(o.beside) > 0; o.beside = o.beside[1:] {
+		var coarse content
+		meta := o.beside[0]
+		if err := downsample.Run(ctx, finer.set(source, nil), &coarse, meta.Resolution()); err != nil || len(coarse) == 0 {
+			break
+		}
+		if err := m.complete(ctx, o.into, meta, coarse); err != nil {
+			break // it is left to a job of its own
+		}
+		finer, source = coarse, meta
+	}
+	return m.complete(ctx, o.into, o.meta, made)
+}
+
+// complete describes a block and writes it.
+func (m *machine) complete(ctx context.Context, into objstore.Bucket, meta *block.Meta, made content) error {
 	for _, s := range made {
-		o.meta.Stats.NumSeries++
+		meta.Stats.NumSeries++
 		for _, c := range s.Chunks {
-			o.meta.Stats.NumChunks++
-			o.meta.Stats.NumSamples += uint64(slotOf(c.MaxTime) - slotOf(c.MinTime) + 1)
+			meta.Stats.NumChunks++
+			meta.Stats.NumSamples += uint64(slotOf(c.MaxTime) - slotOf(c.MinTime) + 1)
 		}
 	}
-	o.meta.Thanos.UploadTime = m.now().UTC()
-	return m.world.upload(ctx, o.into, o.meta, made)
+	meta.Thanos.UploadTime = m.now().UTC()
+	return m.world.upload(ctx, into, meta, made)
 }
 
 // upload writes index, then chunks, then meta.json, each once.

@@ -28,6 +28,10 @@ type Compact struct {
 	Sources []*block.Meta // at least two, in a set's order
 	// Range spans the sources; it is the new block's.
 	Range block.TimeRange
+	// Beside are the coarser resolutions that the new block could be downsampled to at
+	// once, each from the one before, which costs less while its samples are at hand. They
+	// are made as the jobs Downsample would make them, and those come where this did not work.
+	Beside []block.Resolution
 	// Reason is for people: an overlap, or which range is complete.
 	Reason string
 }
@@ -109,7 +113,11 @@ func (j Compact) String() string {
 	for i, m := range j.Sources {
 		ids[i] = m.ULID.String()
 	}
-	return fmt.Sprintf("compact %s %s: %s", j.Group, strings.Join(ids, " "), j.Reason)
+	reason := []string{j.Reason}
+	for _, r := range j.Beside {
+		reason = append(reason, "and "+r.String())
+	}
+	return fmt.Sprintf("compact %s %s: %s", j.Group, strings.Join(ids, " "), strings.Join(reason, ", "))
 }
 
 func (j Downsample) String() string {

@@ -35,6 +35,7 @@ type state struct {
 	live   []*block.Entry
 	hidden []Retire
 	groups []*group
+	byKey  map[block.GroupKey]*group
 	// made are the sources of all live blocks of a group.
 	made map[block.GroupKey]map[ulid.ULID]bool
 	// replicas are the replicas of each stream of which the bucket has a raw block, marked ones included.
@@ -54,6 +55,7 @@ type group struct {
 func look(set *block.Set, policy Policy, now time.Time) *state {
 	s := &state{
 		policy: policy, now: now,
+		byKey:    map[block.GroupKey]*group{},
 		made:     map[block.GroupKey]map[ulid.ULID]bool{},
 		replicas: map[string]map[string]bool{},
 		taken:    map[ulid.ULID]bool{},
@@ -77,13 +79,12 @@ func look(set *block.Set, policy Policy, now time.Time) *state {
 
 // group sorts live blocks into groups and notes what is in them.
 func (s *state) group() {
-	byKey := map[block.GroupKey]*group{}
 	for _, e := range s.live {
 		key := e.Meta.Group(s.policy.ReplicaLabels)
-		g := byKey[key]
+		g := s.byKey[key]
 		if g == nil {
 			g = &group{key: key}
-			byKey[key] = g
+			s.byKey[key] = g
 			s.groups = append(s.groups, g)
 			s.made[key] = map[ulid.ULID]bool{}
 		}

@@ -56,9 +56,13 @@ func (s *state) ranges(g *group, runs [][]*block.Entry, pending []block.TimeRang
 // mergeAll merges the runs of a range, in several portions if they are too many for
 // one. The next plan merges what these become.
 func (s *state) mergeAll(g *group, runs [][]*block.Entry, reason string) (jobs []Job) {
-	for _, portion := range portions(runs) {
+	all := portions(runs)
+	if len(all) == 1 {
+		return []Job{s.finish(g, slices.Concat(runs...), reason)}
+	}
+	for _, portion := range all {
 		if blocks := slices.Concat(portion...); len(blocks) > 1 {
-			jobs = append(jobs, s.merge(g, blocks, reason))
+			jobs = append(jobs, s.merge(g, blocks, "part of a "+reason))
 		} else {
 			s.hold(blocks)
 		}

@@ -23,7 +23,7 @@ func (s *state) compact(g *group) []Job {
 	jobs, rest := s.ranges(g, ready, pending)
 	for _, run := range rest {
 		if len(run) > 1 {
-			jobs = append(jobs, s.merge(g, run, "overlap"))
+			jobs = append(jobs, s.finish(g, run, "overlap"))
 		}
 	}
 	return jobs
@@ -85,8 +85,16 @@ func (s *state) assembled(run []*block.Entry) bool {
 	return span(run).MaxTime+2*s.policy.Levels[0].Milliseconds() <= s.now.UnixMilli()
 }
 
+// finish gives the job that makes one block of several, and the coarser ones that it
+// is ripe for.
+func (s *state) finish(g *group, blocks []*block.Entry, reason string) Job {
+	job := s.merge(g, blocks, reason)
+	job.Beside = s.beside(job)
+	return job
+}
+
 // merge gives the job that makes one block of several, and takes them.
-func (s *state) merge(g *group, blocks []*block.Entry, reason string) Job {
+func (s *state) merge(g *group, blocks []*block.Entry, reason string) Compact {
 	job := Compact{Group: g.key, Range: span(blocks), Reason: reason}
 	for _, e := range blocks {
 		job.Sources = append(job.Sources, e.Meta)

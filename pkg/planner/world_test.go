@@ -85,6 +85,14 @@ func (w *world) do(j Job) (ulid.ULID, bool) {
 	switch j := j.(type) {
 	case Compact:
 		m := w.merge(j)
+		coarse := m
+		for _, r := range j.Beside {
+			if w.crash() {
+				return ulid.ULID{}, false
+			}
+			coarse = downsampled(coarse, r)
+			w.write(coarse)
+		}
 		w.write(m)
 		for _, s := range j.Sources {
 			if w.crash() {
@@ -94,11 +102,8 @@ func (w *world) do(j Job) (ulid.ULID, bool) {
 		}
 		return m.ULID, true
 	case Downsample:
-		m := *j.Source
-		m.ULID = block.Output{Kind: "downsample", Sources: []ulid.ULID{m.ULID}, Resolution: j.Resolution}.ID()
-		m.Thanos.Downsample.Resolution = j.Resolution
-		m.Thanos.Source = block.SourceCompactor
-		w.write(&m)
+		m := downsampled(j.Source, j.Resolution)
+		w.write(m)
 		return m.ULID, true
 	case Retire:
 		w.mark(j.ID)
@@ -110,6 +115,14 @@ func (w *world) do(j Job) (ulid.ULID, bool) {
 		w.remove(j.ID)
 	}
 	return ulid.ULID{}, false
+}
+
+func downsampled(source *block.Meta, to block.Resolution) *block.Meta {
+	m := *source
+	m.ULID = block.Output{Kind: "downsample", Sources: []ulid.ULID{source.ULID}, Resolution: to}.ID()
+	m.Thanos.Downsample.Resolution = to
+	m.Thanos.Source = block.SourceCompactor
+	return &m
 }
 
 func (w *world) merge(j Compact) *block.Meta {

@@ -82,7 +82,7 @@ func TestPartsAreManyEnoughAndNotTooMany(t *testing.T) {
 		configured, hint, length int64
 		firstPart                int64
 	}{
-		"unknown length":                       {0, -1, largest, defaultPart},
+		"unknown length":                       {0, -1, largest, streamPart},
 		"known length of a small object":       {0, 100, 100, defaultPart},
 		"known length of a large object":       {0, 200 << 30, 200 << 30, (200<<30 + maxParts - 1) / maxParts},
 		"the largest object":                   {0, largest, largest, (largest + maxParts - 1) / maxParts},

@@ -45,6 +45,8 @@ type Bucket struct {
 	encryption encryption
 	metadata   metadata
 	close      func()
+	sending    chan struct{} // a place for each part on its way
+	spare      sync.Pool     // memory of parts that the store has
 
 	mu     sync.Mutex
 	client *s3.Client // nil until the region is known
@@ -60,7 +62,7 @@ func newBucket(ctx context.Context, conf Config, wait time.Duration, log *slog.L
 	if err := conf.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Bucket{conf: conf, log: log, metadata: splitMetadata(conf.PutUserMetadata)}
+	b := &Bucket{conf: conf, log: log, metadata: splitMetadata(conf.PutUserMetadata), sending: make(chan struct{}, bucketThreads)}
 	var err error
 	if b.encryption, err = newEncryption(conf.SSE); err != nil {
 		return nil, err

@@ -26,13 +26,17 @@ import (
 )
 
 const (
-	// uploadThreads is how many parts of one upload travel at a time. With the part
-	// that is being read, memory in use is at most uploadThreads+1 parts.
-	uploadThreads = 4
+	// uploadThreads is how many parts of one upload travel at a time, and bucketThreads
+	// how many of all. Memory in use is at most that of these and of one part of each
+	// upload that is being read.
+	uploadThreads, bucketThreads = 4, 6
 	// defaultPart is the size of a part when neither part_size nor the length of the
 	// upload asks for more: 40 MiB of memory an upload, where objstore's 64 MiB would
 	// take 320.
 	defaultPart = 8 << 20
+	// streamPart is where the parts of an upload of unknown length begin: a compactor
+	// has several of these open at a time.
+	streamPart = 6 << 20
 	// maxParts is the most that an object may have.
 	maxParts = 10_000
 	// growEvery is after how many parts of an upload of unknown length they double,
@@ -81,7 +85,6 @@ type upload struct {
 	id    *string // of the multipart upload
 	mu    sync.Mutex
 	parts []types.CompletedPart
-	spare [][]byte // memory of parts that the store has
 }
 
 // upload sends one request for what fits into a part, and parts in parallel for
@@ -110,6 +113,9 @@ func (b *Bucket) upload(ctx context.Context, u *upload, r io.Reader) (string, er
 func (b *Bucket) partSize(hint int64, before int) int64 {
 	if b.conf.PartSize > 0 {
 		return b.conf.PartSize
+	}
+	if hint < 0 {
+		return streamPart << (before / growEvery)
 	}
 	size := max(defaultPart, (hint+maxParts-1)/maxParts)
 	if int64(before)*size <= hint {
@@ -228,8 +234,16 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader, hint int64)
 			readErr = fmt.Errorf("upload %s: longer than %d parts of %d bytes: raise part_size", u.name, maxParts, len(part))
 			break
 		}
+		select {
+		case u.bucket.sending <- struct{}{}:
+		case <-working.Done():
+			continue
+		}
 		sending := part
-		g.Go(func() error { return u.part(working, n, sending) })
+		g.Go(func() error {
+			defer func() { <-u.bucket.sending }()
+			return u.part(working, n, sending)
+		})
 		if part, readErr = u.readPart(contextReader{ctx, r}, u.bucket.partSize(hint, int(n))); readErr != nil {
 			readErr = fmt.Errorf("upload %s: read the content: %w", u.name, readErr)
 			break
@@ -247,26 +261,16 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader, hint int64)
 
 // readPart reads the next part; it is empty at the end.
 func (u *upload) readPart(r io.Reader, size int64) ([]byte, error) {
-	part := u.memory(size)
+	part, _ := u.bucket.spare.Get().([]byte)
+	if int64(cap(part)) < size {
+		part = make([]byte, size)
+	}
+	part = part[:size]
 	n, err := io.ReadFull(r, part)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
 	}
 	return part[:n], err
-}
-
-// memory is that of a part that was sent, or new.
-func (u *upload) memory(size int64) []byte {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if last := len(u.spare) - 1; last >= 0 {
-		b := u.spare[last]
-		u.spare = u.spare[:last]
-		if int64(cap(b)) >= size {
-			return b[:size]
-		}
-	}
-	return make([]byte, size)
 }
 
 func (u *upload) create(ctx context.Context) error {
@@ -301,12 +305,12 @@ func (u *upload) part(ctx context.Context, n int32, content []byte) error {
 	if err != nil {
 		return b.explain("upload", u.name, fmt.Errorf("part %d: %w", n, err))
 	}
+	if tries, ok := retry.GetAttemptResults(out.ResultMetadata); ok && len(tries.Results) == 1 {
+		b.spare.Put(content) //nolint:staticcheck // a slice header is nothing beside a part. An attempt that was given up may still read its part.
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.parts = append(u.parts, types.CompletedPart{ETag: out.ETag, PartNumber: &n})
-	if tries, ok := retry.GetAttemptResults(out.ResultMetadata); ok && len(tries.Results) == 1 {
-		u.spare = append(u.spare, content) // an attempt that was given up may still read it
-	}
 	return nil
 }
 
