@@ -8,8 +8,6 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/varve-io/varve/pkg/block"
-	"github.com/varve-io/varve/pkg/blockio"
-	"github.com/varve-io/varve/pkg/blockwriter"
 	"github.com/varve-io/varve/pkg/downsample"
 	"github.com/varve-io/varve/pkg/series"
 )
@@ -18,9 +16,7 @@ import (
 // goroutine of its own. Name and bytes are those of the job that would make it from
 // the complete block, so whatever goes wrong here is left to that job.
 type form struct {
-	meta *block.Meta
-	into *blockio.Writing
-	w    *blockwriter.Writer
+	*draft
 
 	in   chan *series.Series // of the next finer form
 	at   *series.Series
@@ -41,26 +37,18 @@ type forms []*form
 // begin starts the coarser forms of an output.
 func (e *Executor) begin(ctx context.Context, o output, symbols *symbolTable) (out forms) {
 	for _, meta := range o.beside {
-		into, err := blockio.Begin(ctx, o.into, meta.ULID)
+		d, err := e.draft(ctx, o, meta, symbols)
 		if err != nil {
 			e.later(meta, err)
 			break
 		}
-		w, err := e.newWriter(ctx, into, symbols, 1+len(o.beside))
-		if err != nil {
-			e.later(meta, err)
-			break
-		}
-		out = append(out, &form{
-			meta: meta, into: into, w: w,
-			in: make(chan *series.Series, inHand), done: make(chan struct{}),
-		})
+		out = append(out, &form{draft: d, in: make(chan *series.Series, inHand), done: make(chan struct{})})
 	}
 	for i, f := range out {
 		go func() {
 			defer close(f.done)
 			if f.err = f.write(ctx, out[i+1:]); f.err != nil {
-				f.w.Abort()
+				f.Abort()
 				e.later(f.meta, f.err)
 			}
 		}()
@@ -77,17 +65,13 @@ func (e *Executor) later(meta *block.Meta, err error) {
 
 // write writes the form and hands its series on.
 func (f *form) write(ctx context.Context, coarser forms) error {
-	if err := downsample.Run(ctx, f, tee{f.w, coarser}, f.meta.Resolution()); err != nil {
+	if err := downsample.Run(ctx, f, tee{f.recorder, coarser}, f.meta.Resolution()); err != nil {
 		return err
 	}
-	if f.w.Stats().NumSamples == 0 {
+	if f.Stats().NumSamples == 0 {
 		return errEmpty
 	}
-	result, err := f.w.Close()
-	if err == nil {
-		describe(f.meta, result)
-	}
-	return err
+	return f.close()
 }
 
 // end ends the making of all forms and returns those that are written. Err is why

@@ -102,10 +102,12 @@ func commonExtensions(sources []*block.Meta) any {
 // writeMerged merges the sources by label order and makes one series of each set of replicas.
 func (e *Executor) writeMerged(ctx context.Context, sources []*source, w downsample.Writer) error {
 	sets := make([]series.Set, len(sources))
+	metas := make([]*block.Meta, len(sources))
 	for i, s := range sources {
-		sets[i] = s.set(ctx, e.opts.Policy.ReplicaLabels)
+		sets[i], metas[i] = s.set(ctx, e.opts.Policy.ReplicaLabels), s.meta
 	}
-	set := dedup.NewSet(merge.Sets(sets...), e.opts.Dedup)
+	in := &inputs{Set: merge.Sets(sets...), stride: stride(metas)}
+	set := dedup.NewSet(in, e.opts.Dedup)
 	for set.Next() {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -116,6 +118,9 @@ func (e *Executor) writeMerged(ctx context.Context, sources []*source, w downsam
 			if cur, err = readableByAll(cur); err != nil {
 				return err
 			}
+		}
+		if err := in.check(cur, e.opts.Dedup.Func); err != nil {
+			return err
 		}
 		if err := w.AddSeries(cur); err != nil {
 			return err
@@ -160,94 +165,102 @@ func (e *Executor) buildBlock(ctx context.Context, o output) error {
 }
 
 func (e *Executor) buildOnce(ctx context.Context, o output) error {
-	into, err := blockio.Begin(ctx, o.into, o.meta.ULID)
+	made, beside, err := e.write(ctx, o)
 	if err != nil {
 		return err
 	}
-	beside, err := e.write(ctx, into, o)
-	if err != nil {
-		return err
-	}
-	if err := e.verify(ctx, into, o.meta); err != nil {
+	if err := e.verify(ctx, made); err != nil {
 		return err
 	}
 	// The coarser forms come first: a plan that sees the block sees them, too.
 	for _, f := range beside {
-		err := e.verify(ctx, f.into, f.meta)
+		err := e.verify(ctx, f.draft)
 		if err == nil {
-			err = e.commit(ctx, f.into, f.meta)
+			err = e.commit(ctx, f.draft)
 		}
 		if err != nil {
 			e.later(f.meta, err)
 			break
 		}
 	}
-	return e.commit(ctx, into, o.meta)
+	return e.commit(ctx, made)
 }
 
-// verify reads back what was written.
-func (e *Executor) verify(ctx context.Context, into *blockio.Writing, meta *block.Meta) error {
-	if err := verify(ctx, e.bkt, meta, into.Files()); err != nil {
-		return fmt.Errorf("verify block %s before it counts: %w", meta.ULID, err)
+// write writes index and segments of a block, and of its coarser forms as far as that works.
+func (e *Executor) write(ctx context.Context, o output) (*draft, forms, error) {
+	symbols := newSymbolTable()
+	sources, err := openSources(ctx, e.bkt, o.sources, newReaders(len(o.sources), e.opts.FetchConcurrency), symbols)
+	if err != nil {
+		return nil, nil, err
 	}
+	defer closeAll(sources)
+
+	d, err := e.draft(ctx, o, o.meta, symbols)
+	if err != nil {
+		return nil, nil, err
+	}
+	begun := e.begin(ctx, o, symbols)
+	err = o.write(ctx, sources, tee{d.recorder, begun})
+	if err == nil && d.Stats().NumSamples == 0 {
+		err = errEmpty
+	}
+	beside := begun.end(err)
+	if err != nil {
+		d.Abort()
+	} else {
+		err = d.close()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("write block %s: %w", o.meta.ULID, err)
+	}
+	return d, beside, nil
+}
+
+// draft is a block that is being written, and then complete but for its meta.json.
+type draft struct {
+	*recorder
+
+	// meta gets what only the written files tell.
+	meta *block.Meta
+	into *blockio.Writing
+}
+
+// draft starts the block of an output, or one of its coarser forms.
+func (e *Executor) draft(ctx context.Context, o output, meta *block.Meta, symbols *symbolTable) (*draft, error) {
+	into, err := blockio.Begin(ctx, o.into, meta.ULID)
+	if err != nil {
+		return nil, err
+	}
+	opts := blockwriter.Defaults()
+	opts.Memory /= int64(1 + len(o.beside))
+	opts.TempDir = e.opts.Dir
+	w, err := blockwriter.New(files{ctx, into}, opts, symbols.Symbols)
+	if err != nil {
+		return nil, err
+	}
+	return &draft{recorder: newRecorder(w, stride(o.sources)), meta: meta, into: into}, nil
+}
+
+// close completes all files.
+func (d *draft) close() error {
+	result, err := d.Close()
+	if err != nil {
+		return err
+	}
+	d.meta.Stats = result.Stats
+	d.meta.Thanos.IndexStats = result.IndexStats
 	return nil
 }
 
 // commit makes the block count.
-func (e *Executor) commit(ctx context.Context, into *blockio.Writing, meta *block.Meta) error {
-	m := *meta
+func (e *Executor) commit(ctx context.Context, d *draft) error {
+	m := *d.meta
 	m.Thanos.UploadTime = e.now().UTC()
-	if err := into.Commit(ctx, &m); err != nil {
+	if err := d.into.Commit(ctx, &m); err != nil {
 		return err
 	}
-	*meta = m
+	*d.meta = m
 	return nil
-}
-
-// write writes index and segments, and what only they tell into the output's meta. It
-// returns the coarser forms that were written beside it.
-func (e *Executor) write(ctx context.Context, into *blockio.Writing, o output) ([]*form, error) {
-	symbols := newSymbolTable()
-	sources, err := openSources(ctx, e.bkt, o.sources, newReaders(len(o.sources), e.opts.FetchConcurrency), symbols)
-	if err != nil {
-		return nil, err
-	}
-	defer closeAll(sources)
-
-	w, err := e.newWriter(ctx, into, symbols, 1+len(o.beside))
-	if err != nil {
-		return nil, err
-	}
-	forms := e.begin(ctx, o, symbols)
-	err = o.write(ctx, sources, tee{w, forms})
-	if err == nil && w.Stats().NumSamples == 0 {
-		err = errEmpty
-	}
-	made := forms.end(err)
-	if err != nil {
-		w.Abort()
-		return nil, fmt.Errorf("write block %s: %w", o.meta.ULID, err)
-	}
-	result, err := w.Close()
-	if err != nil {
-		return nil, fmt.Errorf("write block %s: %w", o.meta.ULID, err)
-	}
-	describe(o.meta, result)
-	return made, nil
-}
-
-// newWriter returns one of so many writers of a job.
-func (e *Executor) newWriter(ctx context.Context, into *blockio.Writing, symbols *symbolTable, writers int) (*blockwriter.Writer, error) {
-	opts := blockwriter.Defaults()
-	opts.Memory /= int64(writers)
-	opts.TempDir = e.opts.Dir
-	return blockwriter.New(files{ctx, into}, opts, symbols.Symbols)
-}
-
-// describe notes what only the written files tell.
-func describe(meta *block.Meta, result blockwriter.Result) {
-	meta.Stats = result.Stats
-	meta.Thanos.IndexStats = result.IndexStats
 }
 
 // files are those of a block on its way into the bucket.

@@ -11,22 +11,26 @@ import (
 	"github.com/varve-io/varve/pkg/series"
 )
 
-const (
-	// sampled is of how many series, at least, the chunks are read back.
-	sampled = 16
-	// sampleMemory makes windows of a quarter of a megabyte: a small block is read
-	// back in few requests, and of a large one little that nobody asks for.
-	sampleMemory = 512 << 10
-)
+// sampleMemory makes windows of a quarter of a megabyte: a small block is read back in
+// few requests, and of a large one little that nobody asks for.
+const sampleMemory = 512 << 10
 
-// verify reads a block back from the bucket, before its meta.json vouches for it:
-// all of its index, and some of its chunks. It looks at checksums, at the order of
-// series and chunks, at their times, and at the counts that its metadata states.
-func verify(ctx context.Context, bkt bucket.Reader, meta *block.Meta, files []block.File) error {
-	m := *meta
-	m.Thanos.Files = files
+// verify reads a block back from the bucket, before its meta.json vouches for it: all
+// of its index, and some of its series. It looks at checksums, at the order of series
+// and chunks, at their times, at the counts that its metadata states, and at whether
+// the bytes of these series are those that were written.
+func (e *Executor) verify(ctx context.Context, d *draft) error {
+	if err := verify(ctx, e.bkt, d); err != nil {
+		return fmt.Errorf("verify block %s before it counts: %w", d.meta.ULID, err)
+	}
+	return nil
+}
+
+func verify(ctx context.Context, bkt bucket.Reader, d *draft) error {
+	meta := *d.meta
+	meta.Thanos.Files = d.into.Files()
 	few := readers{index: blockio.NewReadAhead(indexMemory, 1, 2), segments: blockio.NewReadAhead(sampleMemory, 1, 2)}
-	s, err := openSource(ctx, bkt, &m, few, newSymbolTable())
+	s, err := openSource(ctx, bkt, &meta, few, newSymbolTable())
 	if err != nil {
 		return blameless(err)
 	}
@@ -35,15 +39,18 @@ func verify(ctx context.Context, bkt bucket.Reader, meta *block.Meta, files []bl
 	var last *series.Series
 	var count struct{ series, chunks uint64 }
 	set := s.set(ctx, nil)
-	every := max(1, int(meta.Stats.NumSeries/sampled))
-	set.wanted = func(n int) bool { return n%every == 0 }
+	set.wanted = d.wanted
 	for set.Next() {
 		cur := set.At()
 		if last != nil && series.Compare(last, cur) >= 0 {
 			return fmt.Errorf("series %s comes after %s", cur.Labels, last.Labels)
 		}
 		last = cur
-		if err := verifyChunks(cur, meta); err != nil {
+		err := verifyChunks(cur, &meta)
+		if n := set.read - 1; err == nil && d.wanted(n) {
+			err = d.check(n, cur)
+		}
+		if err != nil {
 			return fmt.Errorf("series %s: %w", cur.Labels, err)
 		}
 		count.series++

@@ -1,0 +1,202 @@
+package compact
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/varve-io/varve/pkg/aggrchunk"
+	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockwriter"
+	"github.com/varve-io/varve/pkg/dedup"
+	"github.com/varve-io/varve/pkg/series"
+)
+
+// sampled is of about how many series a block is compared with its sources.
+const sampled = 16
+
+// stride says that every so many-th series is compared.
+func stride(sources []*block.Meta) int {
+	most := uint64(0)
+	for _, m := range sources {
+		most = max(most, m.Stats.NumSeries)
+	}
+	if most == 0 { // nobody counted
+		return 1000
+	}
+	return int(max(1, most/sampled))
+}
+
+// recorder is a writer that remembers what some of its series were, so that they can
+// be looked for in the bucket.
+type recorder struct {
+	*blockwriter.Writer
+
+	stride, series int
+	seed           maphash.Seed
+	sums           map[int]uint64 // by the number of the series
+}
+
+func newRecorder(w *blockwriter.Writer, stride int) *recorder {
+	return &recorder{Writer: w, stride: stride, seed: maphash.MakeSeed(), sums: map[int]uint64{}}
+}
+
+// AddSeries writes the series.
+func (r *recorder) AddSeries(s *series.Series) error {
+	if r.wanted(r.series) {
+		r.sums[r.series] = r.sum(s)
+	}
+	r.series++
+	return r.Writer.AddSeries(s)
+}
+
+func (r *recorder) wanted(series int) bool { return series%r.stride == 0 }
+
+// sum is over labels and chunks.
+func (r *recorder) sum(s *series.Series) uint64 {
+	var h maphash.Hash
+	h.SetSeed(r.seed)
+	_, _ = h.WriteString(s.Labels.String())
+	for _, c := range s.Chunks {
+		head := binary.BigEndian.AppendUint64(nil, uint64(c.MinTime))
+		head = binary.BigEndian.AppendUint64(head, uint64(c.MaxTime))
+		head = binary.BigEndian.AppendUint64(head, uint64(len(c.Data)))
+		_, _ = h.Write(append(head, byte(c.Encoding)))
+		_, _ = h.Write(c.Data)
+	}
+	return h.Sum64()
+}
+
+// check reports what became of a series on its way.
+func (r *recorder) check(n int, s *series.Series) error {
+	if r.sum(s) != r.sums[n] {
+		return errors.New("it is not what was written")
+	}
+	return nil
+}
+
+// inputs is what a merge reads. It keeps every so many-th series with its replicas
+// until what became of them was checked.
+type inputs struct {
+	series.Set
+
+	stride int
+	labels int // label sets so far
+	last   labels.Labels
+	kept   []input
+}
+
+// input is a series with all its replicas.
+type input struct {
+	labels   labels.Labels
+	replicas [][]series.Chunk
+}
+
+func (in *inputs) Next() bool {
+	if !in.Set.Next() {
+		return false
+	}
+	s := in.At()
+	if in.labels == 0 || !labels.Equal(s.Labels, in.last) {
+		in.last = s.Labels
+		if in.labels%in.stride == 0 {
+			in.kept = append(in.kept, input{labels: s.Labels})
+		}
+		in.labels++
+	}
+	if n := len(in.kept); n > 0 && labels.Equal(s.Labels, in.kept[n-1].labels) {
+		in.kept[n-1].replicas = append(in.kept[n-1].replicas, s.Chunks)
+	}
+	return true
+}
+
+// check compares a series with what it was made from, if that was kept.
+func (in *inputs) check(s *series.Series, f dedup.Func) error {
+	for len(in.kept) > 0 && labels.Compare(in.kept[0].labels, s.Labels) < 0 {
+		in.kept = in.kept[1:]
+	}
+	if len(in.kept) == 0 || !labels.Equal(in.kept[0].labels, s.Labels) {
+		return nil
+	}
+	if err := compare(in.kept[0].replicas, s.Chunks, f); err != nil {
+		return fmt.Errorf("series %s beside its sources: %w", s.Labels, err)
+	}
+	return nil
+}
+
+// compare decodes with Prometheus' own readers and knows nothing of how deduplication
+// works: every sample has to be one of a replica's and later than the one before, and
+// there have to be a third of those that the fullest replica has. Deduplication keeps
+// more than half where replicas have another rhythm, and nearly all where not.
+func compare(replicas [][]series.Chunk, chunks []series.Chunk, f dedup.Func) error {
+	known := map[sample]bool{}
+	most := 0
+	for _, r := range replicas {
+		times := map[int64]bool{}
+		if err := eachSample(r, func(s sample) { known[s], times[s.t] = true, true }); err != nil {
+			return nil //nolint:nilerr // aggregates; damage is found by who needs the samples
+		}
+		most = max(most, len(times))
+	}
+	count, last := 0, int64(math.MinInt64)
+	var wrong error
+	err := eachSample(chunks, func(s sample) {
+		switch {
+		case wrong != nil:
+		case s.t <= last:
+			wrong = fmt.Errorf("a sample at %d after one at %d", s.t, last)
+		case !known[s]:
+			wrong = fmt.Errorf("the sample at %d is in none of them", s.t)
+		}
+		count, last = count+1, s.t
+	})
+	const few = 32
+	if err == nil && wrong == nil && f != dedup.Penalty && most > few && count < most/3 {
+		wrong = fmt.Errorf("it has %d samples, one of them has %d", count, most)
+	}
+	return errors.Join(err, wrong)
+}
+
+// sample is one of floats, or what tells histograms apart.
+type sample struct {
+	t          int64
+	value, sum uint64 // bits; of histograms the count and the sum
+}
+
+var errNotRaw = errors.New("chunks are not raw")
+
+// eachSample calls fn for all samples of raw chunks.
+func eachSample(chunks []series.Chunk, fn func(sample)) error {
+	var it chunkenc.Iterator
+	for _, c := range chunks {
+		if c.Encoding == aggrchunk.Encoding {
+			return errNotRaw
+		}
+		opened, err := c.Open()
+		if err != nil {
+			return err
+		}
+		it = opened.Iterator(it)
+		for kind := it.Next(); kind != chunkenc.ValNone; kind = it.Next() {
+			fn(sampleAt(it, kind))
+		}
+		if it.Err() != nil {
+			return it.Err()
+		}
+	}
+	return nil
+}
+
+func sampleAt(it chunkenc.Iterator, kind chunkenc.ValueType) sample {
+	if kind == chunkenc.ValFloat {
+		t, v := it.At()
+		return sample{t: t, value: math.Float64bits(v)}
+	}
+	t, h := it.AtFloatHistogram(nil) // of integers, too
+	return sample{t: t, value: math.Float64bits(h.Count), sum: math.Float64bits(h.Sum)}
+}
