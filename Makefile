@@ -131,7 +131,7 @@ bench-store: build ## the store gateway over S3, beside VARVE_PEER_THANOS if set
 .PHONY: bench-compact
 bench-compact: build ## the compactor over S3, beside VARVE_PEER_THANOS if set: make bench-compact ARGS='-series 500'
 	export VARVE_BIN='$(CURDIR)/bin' VARVE_TOOLS="$$(tools/build.sh $(PARTS))"
-	cd e2e && go run ./bench -only compact $(ARGS)
+	cd e2e && go run ./bench -only compact,steady $(ARGS)
 
 .PHONY: e2e
 e2e: build ## end-to-end tests with real processes

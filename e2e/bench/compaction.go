@@ -72,39 +72,43 @@ func (b *bench) compactOnce(ctx context.Context, subj subject, bucket string) (r
 	if err != nil {
 		return nil, 0, err
 	}
+	r = b.report.add("compaction", fmt.Sprintf("two replicas × %d series × %d h", b.data.series, b.data.hours), subj.name)
+	disk, r.err = b.compactor(ctx, subj, (&harness.S3{Endpoint: p.Endpoint}).ObjstoreConfig(bucket), dir, r)
+	r.traffic = p.take()
+	b.logf("%s: compaction: %s", subj.name, r.wall.Round(time.Millisecond))
+	return r, disk, r.err
+}
+
+// compactor runs a compactor until it has nothing left to do, and notes what it used.
+func (b *bench) compactor(ctx context.Context, subj subject, objstore, dir string, r *row) (disk int64, err error) {
 	binary := subj.binary
 	if binary == "" {
 		if binary, err = b.cluster.Varve("compact"); err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 	}
 	http, err := harness.FreeAddress()
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
-	server := harness.S3{Endpoint: p.Endpoint}
-	r = b.report.add("compaction", fmt.Sprintf("two replicas × %d series × %d h", b.data.series, b.data.hours), subj.name)
 	began := time.Now()
 	process, err := b.cluster.Start(harness.Command{
 		Name: subj.name + "-compact", Path: binary,
 		Args: append([]string{
-			"compact", "--http-address=" + http, "--data-dir=" + dir, "--objstore.config=" + server.ObjstoreConfig(bucket),
+			"compact", "--http-address=" + http, "--data-dir=" + dir, "--objstore.config=" + objstore,
 			"--deduplication.replica-label=" + replicaLabel, "--consistency-delay=0s", "--delete-delay=0s",
 		}, subj.dedup()...),
 	})
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	disk, err = watch(ctx, process, r, dir)
 	r.wall = time.Since(began)
-	r.traffic = p.take()
-	b.logf("%s: compaction: %s", subj.name, r.wall.Round(time.Millisecond))
 	if err != nil {
-		r.err = err
 		out, _ := process.Output()
-		return nil, 0, fmt.Errorf("%w; its log:\n%s", errors.Join(err, process.Kill()), out)
+		return 0, fmt.Errorf("%w; its log:\n%s", errors.Join(err, process.Kill()), out)
 	}
-	return r, disk, nil
+	return disk, nil
 }
 
 // dedup are the flags by which a compactor makes one series of replicas that were

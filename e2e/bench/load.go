@@ -25,6 +25,7 @@ type load struct {
 	// questions to a broken server, how many bytes on disk go wrong before each, and how long it may take.
 	questions, flips int
 	deadline         time.Duration
+	arrivals         int // pairs of blocks that a compactor gets one after the other
 }
 
 // hostile lets a gateway with little memory meet requests that nobody should make.

@@ -47,6 +47,7 @@ func parse(args []string, usage io.Writer) (*options, error) {
 	fs.IntVar(&o.scale.series, "series", fullSeries, "series of each replica")
 	fs.IntVar(&o.scale.hours, "hours", 54, "hours of data, an even number")
 	fs.IntVar(&o.scale.blocks, "blocks", 10_000, "blocks of the group small")
+	fs.IntVar(&o.load.arrivals, "arrivals", 28, "pairs of blocks that arrive in the group steady")
 	fs.IntVar(&o.load.hostile, "hostile", 200, "hostile requests")
 	fs.IntVar(&o.load.hostileAtOnce, "hostile-at-once", 32, "hostile requests at once")
 	fs.DurationVar(&o.load.patience, "patience", 20*time.Second, "time after which a hostile request is given up")
@@ -64,8 +65,8 @@ func parse(args []string, usage io.Writer) (*options, error) {
 	switch {
 	case len(o.groups) == 0:
 		return nil, fmt.Errorf("-only=%s names none of %s", *only, strings.Join(names, ", "))
-	case o.scale.series < 100 || o.scale.hours < 2 || o.scale.hours%2 != 0 || o.scale.blocks < 2:
-		return nil, errors.New("give at least 100 -series, an even number of -hours and 2 -blocks")
+	case o.scale.series < 100 || o.scale.hours < 2 || o.scale.hours%2 != 0 || o.scale.blocks < 2 || o.load.arrivals < 1:
+		return nil, errors.New("give at least 100 -series, an even number of -hours 2 -blocks and one of -arrivals")
 	}
 	cache, err := filepath.Abs(o.cache)
 	o.cache = cache

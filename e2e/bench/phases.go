@@ -25,6 +25,7 @@ func groups() []group {
 		{"hostile", "hostile requests among normal ones, in 512 MiB", []string{bucketRaw}, (*bench).hostile},
 		{"faults", "a broken server and a broken disk", []string{bucketRaw}, (*bench).faulty},
 		{"compact", "a compactor that finds all blocks at once", []string{bucketRaw}, (*bench).compaction},
+		{"steady", "a compactor that runs whenever two blocks arrive", nil, (*bench).steady},
 	}
 }
 

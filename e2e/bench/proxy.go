@@ -132,7 +132,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.traffic.add(request{kind: kind, group: group, bytes: sent, began: began, ended: time.Now()})
+		p.traffic.add(request{kind: kind, group: group, bytes: sent, taken: max(0, r.ContentLength), began: began, ended: time.Now()})
 	}()
 	if wait(r.Context(), p.distance.firstByte) != nil {
 		return

@@ -50,16 +50,21 @@ func (r *report) find(group, phase, subject string) *row {
 func (r *report) sum(group, phase, subject string, parts ...string) {
 	total := r.add(group, phase, subject)
 	for _, part := range parts {
-		p := r.find(group, part, subject)
-		total.wall += p.wall
-		total.cpu += p.cpu
-		total.traffic.gets += p.traffic.gets
-		total.traffic.lists += p.traffic.lists
-		total.traffic.heads += p.traffic.heads
-		total.traffic.others += p.traffic.others
-		total.traffic.bytes += p.traffic.bytes
-		total.rss, total.peak = p.rss, max(total.peak, p.peak)
+		total.join(r.find(group, part, subject))
 	}
+}
+
+// join adds what another phase took.
+func (r *row) join(p *row) {
+	r.wall += p.wall
+	r.cpu += p.cpu
+	r.traffic.gets += p.traffic.gets
+	r.traffic.lists += p.traffic.lists
+	r.traffic.heads += p.traffic.heads
+	r.traffic.others += p.traffic.others
+	r.traffic.bytes += p.traffic.bytes
+	r.traffic.written += p.traffic.written
+	r.rss, r.peak = p.rss, max(r.peak, p.peak)
 }
 
 // columns are those of the table, each with its width.

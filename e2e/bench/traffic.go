@@ -36,19 +36,20 @@ func classify(r *http.Request) (k kind, group string) {
 type request struct {
 	kind         kind
 	group        string
-	bytes        int64
+	bytes, taken int64 // of the answer, and of what it was about
 	began, ended time.Time
 }
 
 // traffic is what went through a proxy.
 type traffic struct {
 	gets, lists, heads, others int
-	bytes                      int64
+	bytes, written             int64
 	reads                      map[string][]request // of objects, by block
 }
 
 func (t *traffic) add(r request) {
 	t.bytes += r.bytes
+	t.written += r.taken
 	switch r.kind {
 	case kindGet:
 		t.gets++
