@@ -69,7 +69,7 @@ func BenchmarkDedup(b *testing.B) {
 				for i := range pairs {
 					p := &pairs[i]
 					var err error
-					if p.out, err = d.chunks(p.in, Defaults()); err != nil {
+					if p.out, err = d.chunks(&Group{replicas: p.in}, Defaults()); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -87,7 +87,7 @@ func BenchmarkDedup(b *testing.B) {
 				decoded := cpuTime(b)
 				for i := range pairs {
 					s.Reset()
-					if err := reader.Append(&s, pairs[i].in); err != nil {
+					if err := reader.Append(&s, &Group{replicas: pairs[i].in}); err != nil {
 						b.Fatal(err)
 					}
 				}

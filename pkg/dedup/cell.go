@@ -113,12 +113,15 @@ type memory struct{ spare, added, beside []run }
 // measure finds out what the scrape interval is. Replicas that keep step with
 // the first one have the same, so they are not looked into. As soon as one does not,
 // all of them are.
+//
+// What was deduplicated already has no rhythm of its own: where replicas took turns, its distances are those between their
+// phases. So its sources say what the interval is, and it counts only as one that keeps an even step with them.
 func (c *cell) measure() error {
 	first := &c.tracks[0]
 	if err := first.load(); err != nil {
 		return err
 	}
-	if first.measured() {
+	if first.measured() && (!first.r.merged || first.even) {
 		if same, err := c.inStep(); same || err != nil {
 			c.measured, c.shortest = append(c.measured, first), first.brief
 			return err
@@ -130,25 +133,37 @@ func (c *cell) measure() error {
 		}
 	}
 	c.order()
-	var few []int64
 	c.shortest = math.MaxInt64
 	for i := range c.tracks {
-		k := &c.tracks[i]
-		if !k.measured() {
-			few = append(few, deltas(k.times)...)
-			continue
+		if k := &c.tracks[i]; k.measured() && !k.r.merged {
+			c.measured = append(c.measured, k)
+			c.shortest = min(c.shortest, k.brief)
 		}
-		c.measured = append(c.measured, k)
-		c.shortest = min(c.shortest, k.brief)
 	}
 	if len(c.measured) == 0 {
-		// A handful of samples: long distances are rather holes.
-		if c.guess = unknownInterval; len(few) > 0 {
-			c.guess = min(quantile(few, 2), edgeReach)
-		}
+		c.guess = c.guessed()
 		c.shortest = c.guess
 	}
 	return nil
+}
+
+// guessed stands in for a scrape interval that no replica shows. Of a handful of samples long distances are rather holes.
+// Those of what was deduplicated before are longer than half the interval that it went by.
+func (c *cell) guessed() int64 {
+	var few []int64
+	longest := edgeReach
+	for i := range c.tracks {
+		switch k := &c.tracks[i]; {
+		case k.measured():
+			longest = min(longest, 2*k.typical())
+		default:
+			few = append(few, deltas(k.times)...)
+		}
+	}
+	if len(few) == 0 {
+		return min(unknownInterval, longest)
+	}
+	return min(quantile(few, 2), longest)
 }
 
 // inStep reports whether all replicas scraped as the first one did. Each has, between its first and its last
@@ -190,7 +205,7 @@ func (c *cell) inStep() (bool, error) {
 func (c *cell) order() {
 	densest := int64(math.MaxInt64)
 	for i := range c.tracks {
-		if k := &c.tracks[i]; k.measured() {
+		if k := &c.tracks[i]; k.measured() && !k.r.merged {
 			densest = min(densest, k.typical())
 		}
 	}

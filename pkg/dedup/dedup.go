@@ -10,8 +10,8 @@ import (
 )
 
 // Chunks makes one chunk list out of those of the replicas of a series, given
-// in the order of preference: what is already deduplicated first, then by the
-// replica's name. Chunks of one replica may overlap and need no order.
+// in the order of preference, none of them already deduplicated; see Groups for those that may be.
+// Chunks of one replica may overlap and need no order.
 //
 // The result is sorted by series.CompareChunks. Each resolution is
 // deduplicated on its own, and where nothing had to be changed chunks keep
@@ -21,7 +21,7 @@ import (
 //
 // Chunks of a replica whose samples are not needed are not decoded, so damage in them is not noticed.
 func Chunks(replicas [][]series.Chunk, o Options) ([]series.Chunk, error) {
-	return new(deduplicator).chunks(replicas, o)
+	return new(deduplicator).chunks(&Group{replicas: replicas}, o)
 }
 
 // deduplicator keeps memory from one series to the next.
@@ -33,22 +33,14 @@ type deduplicator struct {
 	write writer
 }
 
-func (d *deduplicator) chunks(replicas [][]series.Chunk, o Options) ([]series.Chunk, error) {
+func (d *deduplicator) chunks(g *Group, o Options) ([]series.Chunk, error) {
 	var out []series.Chunk
-	all := kinds(replicas)
+	all := kinds(g.replicas)
 	for _, k := range all {
-		of := make([][]series.Chunk, 0, len(replicas))
-		for _, chunks := range replicas {
-			if len(all) > 1 {
-				chunks = k.of(chunks)
-			}
-			if len(chunks) > 0 {
-				of = append(of, chunks)
-			}
-		}
-		merged, err := d.merge(of, k, o)
+		of := g.of(k, len(all) == 1)
+		merged, err := d.merge(&of, k, o)
 		if err != nil {
-			return nil, fmt.Errorf("deduplicate %d replicas: %w", len(of), err)
+			return nil, fmt.Errorf("deduplicate %d replicas: %w", len(of.replicas), err)
 		}
 		if out == nil {
 			out = merged
@@ -84,29 +76,45 @@ func kinds(replicas [][]series.Chunk) (out []kind) {
 	return out
 }
 
+// of is the group without what is not of the kind, which may be known to be all.
+func (g *Group) of(k kind, all bool) Group {
+	out := Group{replicas: make([][]series.Chunk, 0, len(g.replicas))}
+	for i, chunks := range g.replicas {
+		if !all {
+			chunks = k.of(chunks)
+		}
+		if len(chunks) > 0 {
+			out.merged = out.merged || i == 0 && g.merged
+			out.replicas = append(out.replicas, chunks)
+		}
+	}
+	return out
+}
+
 // of are the chunks of the kind.
 func (k kind) of(chunks []series.Chunk) []series.Chunk {
 	other := func(c series.Chunk) bool { return kindOf(&c) != k }
 	return slices.DeleteFunc(slices.Clone(chunks), other)
 }
 
-func (d *deduplicator) merge(of [][]series.Chunk, k kind, o Options) ([]series.Chunk, error) {
+func (d *deduplicator) merge(of *Group, k kind, o Options) ([]series.Chunk, error) {
 	if k.aggregate {
-		return mergeAggregates(of, k.resolution)
+		return mergeAggregates(of.replicas, k.resolution)
 	}
+	first := of.replicas[0]
 	err := d.raw(of, o, func(reps []*replica, runs []run) error {
-		d.write.begin(reps, k.resolution, len(of[0])+len(of[0])/8)
+		d.write.begin(reps, k.resolution, len(first)+len(first)/8)
 		return d.write.write(runs)
 	})
 	return d.write.out, err
 }
 
 // raw deduplicates raw chunks and hands on what was chosen. It does so once more where chunks turn out to hold misplaced samples.
-func (d *deduplicator) raw(of [][]series.Chunk, o Options, use func([]*replica, []run) error) error {
-	for len(d.reps) < len(of) {
+func (d *deduplicator) raw(of *Group, o Options, use func([]*replica, []run) error) error {
+	for len(d.reps) < len(of.replicas) {
 		d.reps = append(d.reps, &replica{})
 	}
-	reps := d.reps[:len(of)]
+	reps := d.reps[:len(of.replicas)]
 	runs, err := d.choose(reps, of, o, (*replica).reset)
 	if err == nil {
 		err = use(reps, runs)
@@ -121,8 +129,9 @@ func (d *deduplicator) raw(of [][]series.Chunk, o Options, use func([]*replica, 
 }
 
 // choose applies an algorithm to raw chunks, which reset makes known to the replicas.
-func (d *deduplicator) choose(reps []*replica, of [][]series.Chunk, o Options, reset func(*replica, []series.Chunk) error) ([]run, error) {
-	for i, chunks := range of {
+func (d *deduplicator) choose(reps []*replica, of *Group, o Options, reset func(*replica, []series.Chunk) error) ([]run, error) {
+	for i, chunks := range of.replicas {
+		reps[i].merged = i == 0 && of.merged
 		if err := reset(reps[i], chunks); err != nil {
 			return nil, err
 		}

@@ -48,7 +48,7 @@ func TestAHealthyFirstReplicaPassesAsBytes(t *testing.T) {
 func decoded(t testing.TB, replicas ...[]series.Chunk) (counts []int) {
 	t.Helper()
 	var d deduplicator
-	if _, err := d.chunks(replicas, Defaults()); err != nil {
+	if _, err := d.chunks(&Group{replicas: replicas}, Defaults()); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range d.reps {

@@ -19,6 +19,7 @@ import (
 // replica holds the chunks of one replica, and the samples of those that were
 // looked into. Its memory is used again for the next series.
 type replica struct {
+	merged  bool               // it was made by deduplication
 	chunks  []series.Chunk     // in a total order, each once, none empty
 	counts  []int              // how many samples each says that it has
 	units   []unit             // in order of time, apart from each other

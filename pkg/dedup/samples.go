@@ -6,7 +6,6 @@ import (
 	"math"
 
 	"github.com/varve-io/varve/pkg/chunkcodec"
-	"github.com/varve-io/varve/pkg/series"
 )
 
 // Reader gives the samples of what Chunks makes, for those who would decode it at once. It keeps memory from one series
@@ -23,40 +22,36 @@ func NewReader(o Options) *Reader { return &Reader{opts: o} }
 // errDownsampled says that chunks hold aggregates.
 var errDownsampled = errors.New("downsampled chunks are merged by Chunks alone")
 
-// Append appends to dst what decoding the result of Chunks would give. The replicas
-// are given as to Chunks, and all chunks are raw.
+// Append appends to dst what decoding the result of deduplication would give. All chunks are raw.
 // Histograms stay valid until Append is called again. After an error dst is as it was.
-func (r *Reader) Append(dst *chunkcodec.Samples, replicas [][]series.Chunk) error {
+func (r *Reader) Append(dst *chunkcodec.Samples, g *Group) error {
 	base := dst.Len()
-	err := r.append(dst, replicas)
+	err := r.append(dst, g)
 	if err != nil {
 		dst.Truncate(base)
-		return fmt.Errorf("read %d replicas as one: %w", len(replicas), err)
+		return fmt.Errorf("read %d replicas as one: %w", len(g.replicas), err)
 	}
 	return nil
 }
 
-func (r *Reader) append(dst *chunkcodec.Samples, replicas [][]series.Chunk) error {
-	if k := kinds(replicas); len(k) > 1 || len(k) == 1 && k[0].aggregate {
+func (r *Reader) append(dst *chunkcodec.Samples, g *Group) error {
+	k := kinds(g.replicas)
+	switch {
+	case len(k) == 0:
+		return nil
+	case len(k) > 1 || k[0].aggregate:
 		return errDownsampled
 	}
-	of, floats := make([][]series.Chunk, 0, len(replicas)), true
-	for _, chunks := range replicas {
+	of := g.of(k[0], true)
+	for _, chunks := range of.replicas {
 		for i := range chunks {
-			floats = floats && isFloat(&chunks[i])
+			if !isFloat(&chunks[i]) { // what a histogram knows about the one before it is for the encoder to say
+				return r.encoded(dst, g)
+			}
 		}
-		if len(chunks) > 0 {
-			of = append(of, chunks)
-		}
-	}
-	if len(of) == 0 {
-		return nil
-	}
-	if !floats { // what a histogram knows about the one before it is for the encoder to say
-		return r.encoded(dst, replicas)
 	}
 	base := dst.Len()
-	return r.dedup.raw(of, r.opts, func(reps []*replica, runs []run) error {
+	return r.dedup.raw(&of, r.opts, func(reps []*replica, runs []run) error {
 		if dst.Truncate(base); base == 0 && covered(reps, runs) {
 			*dst, reps[runs[0].rep].s = reps[runs[0].rep].s, *dst
 			return nil
@@ -83,9 +78,9 @@ func covered(reps []*replica, runs []run) bool {
 }
 
 // encoded decodes what Chunks gives.
-func (r *Reader) encoded(dst *chunkcodec.Samples, replicas [][]series.Chunk) error {
+func (r *Reader) encoded(dst *chunkcodec.Samples, g *Group) error {
 	r.memory.Reset()
-	chunks, err := r.dedup.chunks(replicas, r.opts)
+	chunks, err := r.dedup.chunks(g, r.opts)
 	if err != nil {
 		return err
 	}

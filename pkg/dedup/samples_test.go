@@ -30,7 +30,7 @@ func TestAReaderGivesWhatTheChunksHold(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got chunkcodec.Samples
-			if err := r.Append(&got, in); err != nil {
+			if err := r.Append(&got, &Group{replicas: in}); err != nil {
 				t.Fatal(err)
 			}
 			want := unpack(t, chunks)
@@ -74,7 +74,7 @@ func TestAReaderAppends(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			before := regular(0, 100, 10)
 			got := &chunkcodec.Samples{T: slices.Clone(before.T), V: slices.Clone(before.V)}
-			err := NewReader(Defaults()).Append(got, tc.in)
+			err := NewReader(Defaults()).Append(got, &Group{replicas: tc.in})
 			if !errors.Is(err, tc.want) {
 				t.Fatalf("error %v, want %v", err, tc.want)
 			}
@@ -93,7 +93,7 @@ func TestAReaderAppends(t *testing.T) {
 func asSamples(t testing.TB, replicas [][]series.Chunk) *chunkcodec.Samples {
 	t.Helper()
 	var s chunkcodec.Samples
-	if err := NewReader(Defaults()).Append(&s, replicas); err != nil {
+	if err := NewReader(Defaults()).Append(&s, &Group{replicas: replicas}); err != nil {
 		t.Fatal(err)
 	}
 	return &s

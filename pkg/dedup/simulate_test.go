@@ -285,6 +285,17 @@ func dedupe(t testing.TB, replicas ...[]series.Chunk) []series.Chunk {
 	return out
 }
 
+// besideSources is what comes of a result and of all that it was made from.
+func besideSources(t testing.TB, once []series.Chunk, in [][]series.Chunk) []series.Chunk {
+	t.Helper()
+	g := &Group{replicas: append([][]series.Chunk{once}, in...), merged: true}
+	out, err := new(deduplicator).chunks(g, Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // cut are the samples with from <= t < to.
 func cut(s *chunkcodec.Samples, from, to int64) *chunkcodec.Samples {
 	i, _ := slices.BinarySearch(s.T, from)

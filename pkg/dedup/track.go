@@ -24,6 +24,7 @@ type track struct {
 	stale bool    // whether there are stale markers
 	brief int64   // no median of neighbouring distances is shorter
 	usual int64   // the median that was found last
+	even  bool    // all distances are nearly alike
 	long  []int   // where distances begin that could be holes by the replica's own rhythm
 }
 
@@ -199,7 +200,9 @@ func (k *track) load() error {
 	k.scrapes()
 	clear(k.r.medians[:])
 	var longest int64
-	if k.brief, longest = k.bounds(); !tooFar(longest, k.brief) {
+	k.brief, longest = k.bounds()
+	k.even = 7*longest <= 9*k.brief
+	if !tooFar(longest, k.brief) {
 		return nil
 	}
 	if k.brief, longest = spread(k.times); !tooFar(longest, k.brief) {
