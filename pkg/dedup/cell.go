@@ -74,6 +74,17 @@ func quantile(deltas []int64, parts int) int64 {
 	return deltas[(len(deltas)-1)/parts]
 }
 
+// quantileAtMost reports whether quantile returns no more than limit.
+func quantileAtMost(deltas []int64, parts int, limit int64) bool {
+	n := 0
+	for _, d := range deltas {
+		if d <= limit {
+			n++
+		}
+	}
+	return n > (len(deltas)-1)/parts
+}
+
 // sortFew sorts by insertion, which is the fastest for so few that are mostly equal. Guarded by BenchmarkDedup.
 func sortFew(v []int64) {
 	for i := 1; i < len(v); i++ {
@@ -121,7 +132,7 @@ func (c *cell) measure() error {
 	if err := first.load(); err != nil {
 		return err
 	}
-	if first.measured() && (!first.r.merged || first.even) {
+	if first.measured() && (!first.r.merged || first.even()) {
 		if same, err := c.inStep(); same || err != nil {
 			c.measured, c.shortest = append(c.measured, first), first.brief
 			return err

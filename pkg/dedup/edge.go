@@ -138,13 +138,14 @@ func (l *line) breaksRhythm(edge int64, tail, head []int64) bool {
 	if len(distances) < minDeltas {
 		return false
 	}
+	across := head[0] - tail[len(tail)-1]
+	d, older := reversed(l.reps, l.tail, l.head)
+	if !older && quantileAtMost(distances, 4, 2*across) { // nearly always, and no need to sort
+		return false
+	}
 	rhythm := quantile(distances, 4)
 	if rhythm > 2*edgeReach {
 		return false
 	}
-	if tooNear(head[0]-tail[len(tail)-1], rhythm) {
-		return true
-	}
-	d, older := reversed(l.reps, l.tail, l.head)
-	return older && !tooFar(d, rhythm)
+	return tooNear(across, rhythm) || older && !tooFar(d, rhythm)
 }

@@ -19,13 +19,13 @@ type track struct {
 	lo, hi   int // its units
 	from, to int // the first sample of the first unit in the cell, and the end of those of the last one
 
-	times []int64 // of all its samples but stale markers; filled by load
-	lazy  bool    // whether load has not been called
-	stale bool    // whether there are stale markers
-	brief int64   // no median of neighbouring distances is shorter
-	usual int64   // the median that was found last
-	even  bool    // all distances are nearly alike
-	long  []int   // where distances begin that could be holes by the replica's own rhythm
+	times   []int64 // of all its samples but stale markers; filled by load
+	lazy    bool    // whether load has not been called
+	stale   bool    // whether there are stale markers
+	brief   int64   // no median of neighbouring distances is shorter
+	usual   int64   // the median that was found last
+	longest int64   // no distance is longer
+	long    []int   // where distances begin that could be holes by the replica's own rhythm
 }
 
 // medians are of the distances around some samples. What was found out is asked for again.
@@ -199,21 +199,32 @@ func (k *track) load() error {
 	}
 	k.scrapes()
 	clear(k.r.medians[:])
-	var longest int64
-	k.brief, longest = k.bounds()
-	k.even = 7*longest <= 9*k.brief
-	if !tooFar(longest, k.brief) {
+	k.brief, k.longest = k.bounds()
+	if k.stale || !tooFar(k.longest, k.brief) {
+		k.findLong(0, len(k.times)-1)
 		return nil
 	}
-	if k.brief, longest = spread(k.times); !tooFar(longest, k.brief) {
-		return nil
-	}
-	for i := 1; i < len(k.times); i++ {
-		if tooFar(k.times[i]-k.times[i-1], k.brief) {
-			k.long = append(k.long, i-1)
+	at := -k.from // of a unit's first sample in times
+	for u := k.lo; u < k.hi; u++ {
+		unit, span := &k.r.units[u], k.span(u)
+		if tooFar(unit.longest, k.brief) {
+			k.findLong(at+span.from, at+span.to-1)
 		}
+		at += unit.n
+		k.findLong(at-1, min(at, len(k.times)-1)) // from this unit to the next
 	}
 	return nil
+}
+
+// findLong looks for long distances between the samples from one position to another.
+func (k *track) findLong(from, to int) {
+	if tooFar(k.longest, k.brief) {
+		for i := from; i < to; i++ {
+			if tooFar(k.times[i+1]-k.times[i], k.brief) {
+				k.long = append(k.long, i)
+			}
+		}
+	}
 }
 
 // bounds returns what spread does, or less and more: what is known from the units.
@@ -311,9 +322,17 @@ func (k *track) away(t int64) int64 {
 	return nearest
 }
 
+// even reports whether all distances are nearly alike.
+func (k *track) even() bool { return 7*k.longest <= 9*k.brief }
+
 // changes reports whether the rhythm does, and some long distances are no holes.
 func (k *track) changes() bool {
-	return slices.ContainsFunc(k.long, func(i int) bool { return tooFar(k.around(k.times[i]), k.brief) })
+	slower := func(i int) bool { return tooFar(k.around(k.times[i]), k.brief) }
+	if !slices.ContainsFunc(k.long, slower) {
+		return false
+	}
+	k.brief, _ = spread(k.times)
+	return slices.ContainsFunc(k.long, slower)
 }
 
 // typical is the median distance in the whole cell, 0 when there is none.
