@@ -67,7 +67,7 @@ func (l *line) unit(r run) *unit { return &l.reps[r.rep].units[r.unit] }
 func (l *line) first(rows []run) ([]int64, error) {
 	out := l.after[:0]
 	for _, r := range rows {
-		if err := l.reps[r.rep].read(r.unit); err != nil {
+		if err := l.reps[r.rep].readFirst(r.unit, r.to); err != nil {
 			return nil, err
 		}
 		for i, t := range r.times(l.reps) {
@@ -90,7 +90,7 @@ func (l *line) first(rows []run) ([]int64, error) {
 func (l *line) last(rows []run) ([]int64, error) {
 	out := l.before[:0]
 	for _, r := range slices.Backward(rows) {
-		if err := l.reps[r.rep].read(r.unit); err != nil {
+		if err := l.reps[r.rep].readFirst(r.unit, r.to); err != nil {
 			return nil, err
 		}
 		for i, t := range slices.Backward(r.times(l.reps)) {

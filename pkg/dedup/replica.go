@@ -43,8 +43,9 @@ type unit struct {
 	minTime, maxTime int64
 	n                int // samples
 	at               int // where they begin in s, unread before they are decoded
+	have             int // how many of them, from the first one on, are there
 
-	// Known once they are decoded:
+	// Known of these once they are decoded:
 	shortest, longest int64               // no distance between them is shorter, or longer
 	mark, markEnd     int                 // its stale markers in marks
 	joined            *chunkcodec.Samples // what they are, where they come from several chunks
@@ -135,30 +136,59 @@ func count(c *series.Chunk) (int, error) {
 }
 
 // read makes sure that the samples of unit i are in s.
-func (r *replica) read(i int) error {
-	u := &r.units[i]
-	if u.at != unread {
+func (r *replica) read(i int) error { return r.readFirst(i, r.units[i].n) }
+
+// readFirst makes sure that so many samples of unit i, from its first one on, are in s.
+func (r *replica) readFirst(i, n int) error {
+	if u := &r.units[i]; u.at != unread && u.have >= n {
 		return nil
 	}
-	at := r.s.Len()
-	if err := r.decode(u); err != nil {
+	return r.readSome(i, math.MaxInt)
+}
+
+// readUntil makes sure that the samples of unit i up to time t are in s, and one behind them if there is any.
+func (r *replica) readUntil(i int, t int64) error {
+	u := &r.units[i]
+	if u.at == unread && t < u.maxTime && u.hi == u.lo+1 {
+		const spare = 8 // for a rhythm that is not quite even
+		if n := spare + evenly(u.minTime, u.maxTime, t, u.n); n < u.n-u.n/4 {
+			if err := r.readSome(i, n); err != nil {
+				return err
+			}
+		}
+	}
+	if u.at != unread && r.s.T[u.at+u.have-1] > t {
+		return nil
+	}
+	return r.read(i)
+}
+
+// readSome decodes the first samples of unit i, up to n.
+func (r *replica) readSome(i, n int) error {
+	u, at := &r.units[i], r.s.Len()
+	if err := r.decode(u, n); err != nil {
 		return err
 	}
 	times := r.s.T[at:]
-	u.at, u.n = at, len(times)
+	u.at, u.have = at, len(times)
 	r.decoded += u.hi - u.lo
 	r.within = append(r.within, i)
 	r.survey(u)
-	if u.n == 0 || u.shortest <= 0 || times[0] < u.minTime || times[u.n-1] > u.maxTime {
+	if u.have == 0 || u.shortest <= 0 || times[0] < u.minTime || times[u.have-1] > u.maxTime {
 		return errMisplaced
 	}
-	u.minTime, u.maxTime = times[0], times[u.n-1]
+	u.minTime = times[0]
+	if u.have >= n {
+		return nil
+	}
+	u.n, u.maxTime = u.have, times[u.have-1]
 	return nil
 }
 
-func (r *replica) decode(u *unit) error {
+// decode appends the first samples of a unit, up to n if it is a single chunk.
+func (r *replica) decode(u *unit, n int) error {
 	if u.hi == u.lo+1 {
-		return r.sums(&r.s, r.chunks[u.lo], math.MaxInt)
+		return r.sums(&r.s, r.chunks[u.lo], n)
 	}
 	var one chunkcodec.Samples
 	u.joined = &chunkcodec.Samples{}
@@ -330,7 +360,7 @@ func (r *replica) stale(i int) bool { return value.IsStaleNaN(r.s.V[i]) }
 func (r *replica) survey(u *unit) {
 	times, values := r.s.T[u.at:], r.s.V[u.at:]
 	u.mark, u.markEnd = len(r.marks), len(r.marks)
-	if u.n > 1 {
+	if u.have > 1 {
 		d := times[1] - times[0]
 		if u.shortest, u.longest = d-d/8, d+d/8; steady(times, values, u.shortest, u.longest) {
 			return
@@ -364,7 +394,7 @@ func steady(times []int64, values []float64, shortest, longest int64) bool {
 // marksIn are where stale markers stand in s, of those samples of a decoded unit.
 func (r *replica) marksIn(u *unit, from, to int) []int {
 	marks := r.marks[u.mark:u.markEnd]
-	if len(marks) == 0 || to-from == u.n {
+	if len(marks) == 0 || to-from == u.have {
 		return marks
 	}
 	i, _ := slices.BinarySearch(marks, u.at+from)

@@ -98,7 +98,7 @@ func (r *replica) appendTo(dst *chunkcodec.Samples, row run) error {
 	if u.at == unread && row.from == 0 && row.to == u.n { // nobody else wants to know them
 		return r.sums(dst, r.chunks[u.lo], math.MaxInt)
 	}
-	if err := r.read(row.unit); err != nil {
+	if err := r.readFirst(row.unit, row.to); err != nil {
 		return err
 	}
 	dst.Append(&r.s, u.at+row.from, u.at+row.to)

@@ -71,10 +71,15 @@ func newTrack(rep int, r *replica, lo int, start, end int64) (track, error) {
 	return k, nil
 }
 
-// position is that of the first sample of a decoded unit at t or later.
+// position is that of the first sample of a unit at t or later; it is decoded up to there.
 func position(r *replica, u *unit, t int64) int {
-	n, _ := search(r.s.T[u.at:u.at+u.n], t)
+	n, _ := search(r.s.T[u.at:u.at+u.have], t)
 	return n
+}
+
+// evenly is where t stands among n evenly spaced times, the first of which is not the last.
+func evenly(first, last, t int64, n int) int {
+	return int(float64(t-first) / float64(last-first) * float64(n-1))
 }
 
 // search is slices.BinarySearch that begins where t stands if times are evenly
@@ -87,8 +92,7 @@ func search(times []int64, t int64) (at int, found bool) {
 	if t > times[last] {
 		return last + 1, false
 	}
-	at = int(float64(t-times[0]) / float64(times[last]-times[0]) * float64(last))
-	at = min(max(at, 1), last)
+	at = min(max(evenly(times[0], times[last], t, last+1), 1), last)
 	for range 2 * reach {
 		switch {
 		case times[at] < t:
@@ -147,7 +151,7 @@ func (k *track) beginning(times []int64) (_ []int64, err error) {
 			}
 			continue
 		}
-		n := min(row.to-row.from, enough-len(times))
+		n := min(row.to-row.from, enough-len(times), unit.have-row.from)
 		times = append(times, k.r.s.T[unit.at+row.from:unit.at+row.from+n]...)
 	}
 	return times, nil
@@ -171,7 +175,7 @@ func (k *track) between(dst []run, from, to int64) ([]run, error) {
 		if unit.minTime > to {
 			break
 		}
-		if err := k.r.read(u); err != nil {
+		if err := k.r.readUntil(u, to); err != nil {
 			return dst, err
 		}
 		row := k.span(u)

@@ -47,7 +47,7 @@ func (w *writer) add(r run) error {
 		w.out = append(w.out, rep.chunks[u.lo])
 		return nil
 	}
-	if err := rep.read(r.unit); err != nil {
+	if err := rep.readFirst(r.unit, r.to); err != nil {
 		return err
 	}
 	// Chunks written anew end at the edges of cells, so that whoever reads them again can tell cells apart without decoding.
