@@ -43,21 +43,26 @@ func (r *Reader) append(dst *chunkcodec.Samples, g *Group) error {
 		return errDownsampled
 	}
 	of := g.of(k[0], true)
-	for _, chunks := range of.replicas {
-		for i := range chunks {
-			if !isFloat(&chunks[i]) { // what a histogram knows about the one before it is for the encoder to say
-				return r.encoded(dst, g)
-			}
-		}
+	if !of.floats() { // what a histogram knows about the one before it is for the encoder to say
+		return r.encoded(dst, g)
 	}
+	return r.floats(dst, &of, math.MinInt64, math.MaxInt64)
+}
+
+// floats appends the samples of a group without histograms from mint to maxt, both inclusive. There may be others beside them.
+func (r *Reader) floats(dst *chunkcodec.Samples, of *Group, mint, maxt int64) error {
 	base := dst.Len()
-	return r.dedup.raw(&of, r.opts, func(reps []*replica, runs []run) error {
+	return r.dedup.raw(of, r.opts, func(reps []*replica, runs []run) error {
 		if dst.Truncate(base); base == 0 && covered(reps, runs) {
 			*dst, reps[runs[0].rep].s = reps[runs[0].rep].s, *dst
 			return nil
 		}
 		for _, row := range runs {
-			if err := reps[row.rep].appendTo(dst, row); err != nil {
+			rep := reps[row.rep]
+			if u := &rep.units[row.unit]; u.maxTime < mint || u.minTime > maxt {
+				continue
+			}
+			if err := rep.appendTo(dst, row); err != nil {
 				return err
 			}
 		}

@@ -19,6 +19,9 @@ import (
 // span is a range of time, both ends inclusive, Unix milliseconds.
 type span struct{ from, to int64 }
 
+// anytime is all of time.
+func anytime() span { return span{math.MinInt64, math.MaxInt64} }
+
 // segment is a sub-range of one series that one resolution serves.
 type segment struct {
 	span
@@ -57,11 +60,10 @@ func segments(chunks []series.Chunk, allowed block.Resolution) []segment {
 		by[r] = append(by[r], c)
 		cell = max(cell, r)
 	}
-	always := span{math.MinInt64, math.MaxInt64}
 	if len(by) == 1 && len(chunks) > 0 {
-		return []segment{{always, resolutionOf(chunks[0]), chunks}}
+		return []segment{{anytime(), resolutionOf(chunks[0]), chunks}}
 	}
-	free := []span{always}
+	free := []span{anytime()}
 	var chosen []segment
 	for _, covers := range []func([]series.Chunk, int64) []span{fullCells, touchedCells} {
 		for _, r := range preference(allowed) {

@@ -96,7 +96,7 @@ type selection struct {
 	loss    string // what the function around it loses over coarse data
 
 	done     chan struct{} // closed when what follows is set
-	series   []series.Series
+	series   []selected
 	warnings annotations.Annotations
 	err      error
 
@@ -155,10 +155,40 @@ func (s *selection) fetch(ctx context.Context) (err error) {
 	defer s.q.selects.Release(1)
 	set := s.q.store.Series(ctx, s.req)
 	if len(s.req.WithoutLabels) > 0 {
-		set = dedup.NewSet(set, s.q.dedup)
+		return s.collectGroups(dedup.NewGroups(set))
 	}
-	s.series, s.warnings, err = series.Collect(set)
-	return err
+	for set.Next() {
+		at := set.At()
+		s.series = append(s.series, selected{labels: at.Labels, chunks: at.Chunks})
+	}
+	s.warnings = set.Warnings()
+	return set.Err()
+}
+
+// selected is one series of a selection.
+type selected struct {
+	labels labels.Labels
+	chunks []series.Chunk
+	raw    *dedup.Group // in place of chunks: replicas that have raw samples alone, and become one series when they are read
+}
+
+// collectGroups makes one series of each group. Where there is anything but raw samples, chunks of all
+// resolutions are looked at together, so those are deduplicated here.
+func (s *selection) collectGroups(groups *dedup.Groups) error {
+	for groups.Next() {
+		g := groups.At()
+		one := selected{labels: g.Labels, raw: g}
+		if !g.Raw() {
+			chunks, err := s.q.dedup.Chunks(g)
+			if err != nil {
+				return err
+			}
+			one = selected{labels: g.Labels, chunks: chunks}
+		}
+		s.series = append(s.series, one)
+	}
+	s.warnings = groups.Warnings()
+	return groups.Err()
 }
 
 // Next implements storage.SeriesSet.
@@ -174,19 +204,24 @@ func (s *selection) Next() bool {
 // At returns a series that stays valid after Next.
 func (s *selection) At() storage.Series {
 	at := s.series[s.at]
-	c := &coarseSeries{selection: s, labels: at.Labels, segments: segments(at.Chunks, s.allowed)}
+	if at.raw != nil {
+		first, last := at.raw.Span()
+		s.recordServed(segment{span: anytime(), resolution: block.Raw}, first, last)
+		return &rawSeries{selection: s, group: at.raw}
+	}
+	c := &coarseSeries{selection: s, labels: at.labels, segments: segments(at.chunks, s.allowed)}
 	for _, seg := range c.segments {
-		s.recordServed(seg)
+		first, last := seg.chunks[0].MinTime, seg.chunks[0].MaxTime
+		for _, c := range seg.chunks {
+			last = max(last, c.MaxTime)
+		}
+		s.recordServed(seg, first, last)
 	}
 	return c
 }
 
-// recordServed notes what part of the time asked for a segment serves.
-func (s *selection) recordServed(seg segment) {
-	first, last := seg.chunks[0].MinTime, seg.chunks[0].MaxTime
-	for _, c := range seg.chunks {
-		last = max(last, c.MaxTime)
-	}
+// recordServed notes what part of the time asked for a segment serves, which has samples from first to last.
+func (s *selection) recordServed(seg segment, first, last int64) {
 	sp := span{max(seg.from, first, s.looks.start), min(seg.to, last, s.looks.end)}
 	if seg.resolution > block.Raw {
 		sp.from = max(s.looks.start, min(sp.from, windowStart(first, int64(seg.resolution))))
@@ -205,6 +240,25 @@ func (s *selection) Err() error {
 func (s *selection) Warnings() annotations.Annotations {
 	<-s.done
 	return s.warnings
+}
+
+// rawSeries is a storage.Series of replicas that have raw samples alone.
+type rawSeries struct {
+	*selection
+	group *dedup.Group
+}
+
+func (r *rawSeries) Labels() labels.Labels { return r.group.Labels }
+
+func (r *rawSeries) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
+	if c, ok := it.(*counted); ok {
+		it = c.Iterator
+	}
+	it = r.q.dedup.Iterator(r.group, r.looks.start, r.looks.end, it)
+	if r.agg == count {
+		return &counted{Iterator: it}
+	}
+	return it
 }
 
 // coarseSeries is a storage.Series over chunks of any resolution.

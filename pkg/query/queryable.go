@@ -65,7 +65,7 @@ type queryable struct {
 	rewritten bool
 	served    *served
 	selects   *semaphore.Weighted
-	dedup     dedup.Options
+	dedup     *dedup.Iterators
 	now       time.Time
 }
 
@@ -78,7 +78,7 @@ func (e *Engine) queryable(p Params, s *served) *queryable {
 		p.Lookback = e.opts.LookbackDelta
 	}
 	return &queryable{
-		store: e.store, params: p, served: s, dedup: e.opts.Dedup, now: time.Now(),
+		store: e.store, params: p, served: s, dedup: dedup.NewIterators(e.opts.Dedup), now: time.Now(),
 		selects: semaphore.NewWeighted(int64(e.opts.MaxConcurrentSelect)),
 	}
 }
