@@ -185,7 +185,7 @@ func TestRawGroupsAreToldFromOthers(t *testing.T) {
 		"nothing":        {nil, false},
 		"raw replicas":   {[][]series.Chunk{raw, raw}, true},
 		"aggregates":     {[][]series.Chunk{coarse}, false},
-		"one downsamped": {[][]series.Chunk{raw, coarse}, false},
+		"one downsampled": {[][]series.Chunk{raw, coarse}, false},
 	} {
 		if got := (&Group{replicas: tc.in}).Raw(); got != tc.want {
 			t.Errorf("%s: %t, want %t", name, got, tc.want)

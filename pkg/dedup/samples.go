@@ -54,8 +54,10 @@ func (r *Reader) floats(dst *chunkcodec.Samples, of *Group, mint, maxt int64) er
 	base := dst.Len()
 	return r.dedup.raw(of, r.opts, func(reps []*replica, runs []run) error {
 		if dst.Truncate(base); base == 0 && covered(reps, runs) {
-			*dst, reps[runs[0].rep].s = reps[runs[0].rep].s, *dst
-			return nil
+			if s := &reps[runs[0].rep].s; s.Len() <= cap(dst.T) { // else it would have to make that much room again
+				*dst, *s = *s, *dst
+				return nil
+			}
 		}
 		for _, row := range runs {
 			rep := reps[row.rep]
