@@ -37,7 +37,7 @@ func (d *deduplicator) chunks(g *Group, o Options) ([]series.Chunk, error) {
 	var out []series.Chunk
 	all := kinds(g.replicas)
 	for _, k := range all {
-		of := g.of(k, len(all) == 1)
+		of := g.of(k, all)
 		merged, err := d.merge(&of, k, o)
 		if err != nil {
 			return nil, fmt.Errorf("deduplicate %d replicas: %w", len(of.replicas), err)
@@ -76,11 +76,11 @@ func kinds(replicas [][]series.Chunk) (out []kind) {
 	return out
 }
 
-// of is the group without what is not of the kind, which may be known to be all.
-func (g *Group) of(k kind, all bool) Group {
+// of is the group without what is not of the kind, which is one of all that there are.
+func (g *Group) of(k kind, all []kind) Group {
 	out := Group{replicas: make([][]series.Chunk, 0, len(g.replicas))}
 	for i, chunks := range g.replicas {
-		if !all {
+		if len(all) > 1 {
 			chunks = k.of(chunks)
 		}
 		if len(chunks) > 0 {

@@ -12,7 +12,8 @@ import (
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// FuzzDedup draws two or three replicas from bytes and compares one cell with the naive version.
+// FuzzDedup draws two or three replicas from bytes, the first of which may be taken for a result, and compares
+// one cell with the naive version.
 func FuzzDedup(f *testing.F) {
 	f.Add([]byte("aaaaaaaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbb"), uint8(2))
 	f.Add([]byte{15, 15, 15, 200, 15, 15, 15, 15, 3, 15, 15, 15, 15, 15, 255, 255, 15, 15}, uint8(3))
@@ -24,9 +25,10 @@ func FuzzDedup(f *testing.F) {
 				b[i] = byte(r.IntN(256))
 			}
 		}
-		f.Add(b, uint8(r.IntN(2)+2))
+		f.Add(b, uint8(r.IntN(4)+2))
 	}
 	f.Fuzz(func(t *testing.T, distances []byte, n uint8) {
+		merged := n%4 > 1
 		n = n%2 + 2
 		distances = distances[:min(len(distances), 400)] // the naive version is slow
 		reps := make([]*chunkcodec.Samples, n)
@@ -48,33 +50,43 @@ func FuzzDedup(f *testing.F) {
 		for _, s := range reps {
 			in = append(in, split(t, s, 50))
 		}
-		got := unpack(t, dedupe(t, in...))
-		if d := difference(got, naive(reps)); d != "" {
-			t.Errorf("%s\n got %s\nwant %s", d, text(got), text(naive(reps)))
+		chunks, err := new(deduplicator).chunks(&Group{replicas: in, merged: merged}, Defaults())
+		if err != nil {
+			t.Fatal(err)
+		}
+		source := func(s *chunkcodec.Samples) bool { return !merged || s != reps[0] }
+		got, want := unpack(t, chunks), naive(reps, source)
+		if d := difference(got, want); d != "" {
+			t.Errorf("%s\n got %s\nwant %s", d, text(got), text(want))
 		}
 	})
 }
 
 // naive is decision 5 inside the first cell, said again in another way: it asks
-// for each sample of a later replica whether it may come in.
-func naive(reps []*chunkcodec.Samples) *chunkcodec.Samples {
+// for each sample of a later replica whether it may come in. What is no source was deduplicated before.
+func naive(reps []*chunkcodec.Samples, source func(*chunkcodec.Samples) bool) *chunkcodec.Samples {
 	type sample struct {
 		t int64
 		v float64
 	}
 	asked := reps // whose rhythm counts: all, or the first alone when the others keep step with it
-	if lead := slices.IndexFunc(reps, func(s *chunkcodec.Samples) bool { return s.Len() > 0 }); lead >= 0 && len(scrapes(reps[lead])) > 3 {
+	if lead := slices.IndexFunc(reps, func(s *chunkcodec.Samples) bool { return s.Len() > 0 }); lead >= 0 && len(scrapes(reps[lead])) > 3 && (source(reps[lead]) || even(scrapes(reps[lead]))) {
 		if !slices.ContainsFunc(reps, func(s *chunkcodec.Samples) bool { return outOfStep(scrapes(reps[lead]), s.T) }) {
 			asked = reps[lead : lead+1]
 		}
 	}
 	near := func(t int64) int64 { // the scrape interval near t
 		var few, best, own []int64
+		longest := int64(300_000)
 		for _, s := range asked {
 			times := scrapes(s)
 			d := deltas(times)
 			if len(d) < 3 {
 				few = append(few, d...)
+				continue
+			}
+			if len(asked) > 1 && !source(s) {
+				longest = min(longest, 2*typical(s))
 				continue
 			}
 			i := 0
@@ -92,19 +104,13 @@ func naive(reps []*chunkcodec.Samples) *chunkcodec.Samples {
 		case len(best) > 0:
 			return min(slices.Min(best), slices.Max(own))
 		case len(few) > 0:
-			return min(quantile(few, 2), 300_000)
+			return min(quantile(few, 2), longest)
 		}
-		return 120_000
-	}
-	typical := func(s *chunkcodec.Samples) int64 {
-		if d := deltas(scrapes(s)); len(d) > 0 {
-			return quantile(d, 2)
-		}
-		return 0
+		return min(120_000, longest)
 	}
 	densest := int64(math.MaxInt64)
 	for _, s := range asked {
-		if len(scrapes(s)) > 3 {
+		if len(scrapes(s)) > 3 && source(s) {
 			densest = min(densest, typical(s))
 		}
 	}
@@ -189,6 +195,20 @@ func naive(reps []*chunkcodec.Samples) *chunkcodec.Samples {
 		s.AppendFloat(0, m.t, m.v)
 	}
 	return &s
+}
+
+// typical is the median distance, 0 when there is none.
+func typical(s *chunkcodec.Samples) int64 {
+	if d := deltas(scrapes(s)); len(d) > 0 {
+		return quantile(d, 2)
+	}
+	return 0
+}
+
+// even reports whether all distances are within an eighth of one length.
+func even(times []int64) bool {
+	d := deltas(times)
+	return 7*slices.Max(d) <= 9*slices.Min(d)
 }
 
 // outOfStep reports whether lead changes its interval, or other has, between its ends, half a sample more or

@@ -124,7 +124,8 @@ func seekAround(t *testing.T, it chunkenc.Iterator, want *chunkcodec.Samples, r 
 	t.Helper()
 	at := -1
 	for at < want.Len() {
-		typ, what := chunkenc.ValNone, int64(0)
+		var typ chunkenc.ValueType
+		var what int64
 		if r.IntN(3) == 0 {
 			typ = it.Next()
 			at++
@@ -182,9 +183,9 @@ func TestRawGroupsAreToldFromOthers(t *testing.T) {
 		in   [][]series.Chunk
 		want bool
 	}{
-		"nothing":        {nil, false},
-		"raw replicas":   {[][]series.Chunk{raw, raw}, true},
-		"aggregates":     {[][]series.Chunk{coarse}, false},
+		"nothing":         {nil, false},
+		"raw replicas":    {[][]series.Chunk{raw, raw}, true},
+		"aggregates":      {[][]series.Chunk{coarse}, false},
 		"one downsampled": {[][]series.Chunk{raw, coarse}, false},
 	} {
 		if got := (&Group{replicas: tc.in}).Raw(); got != tc.want {

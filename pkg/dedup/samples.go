@@ -42,7 +42,7 @@ func (r *Reader) append(dst *chunkcodec.Samples, g *Group) error {
 	case len(k) > 1 || k[0].aggregate:
 		return errDownsampled
 	}
-	of := g.of(k[0], true)
+	of := g.of(k[0], k)
 	if !of.floats() { // what a histogram knows about the one before it is for the encoder to say
 		return r.encoded(dst, g)
 	}

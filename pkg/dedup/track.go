@@ -327,7 +327,10 @@ func (k *track) away(t int64) int64 {
 }
 
 // even reports whether all distances are nearly alike.
-func (k *track) even() bool { return 7*k.longest <= 9*k.brief }
+func (k *track) even() bool {
+	shortest, longest := extent(k.times)
+	return 7*longest <= 9*shortest
+}
 
 // changes reports whether the rhythm does, and some long distances are no holes.
 func (k *track) changes() bool {

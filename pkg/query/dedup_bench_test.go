@@ -33,7 +33,7 @@ func (m inMemory) Series(context.Context, *storeapi.Request) series.Set {
 const benchHours = 24
 
 // twoReplicas are counters, or histograms, that two replicas have scraped every 15 s; the first one lacks a part in rows of ten.
-func twoReplicas(b *testing.B, n int, missed float64, histograms bool) (m inMemory, samples int) {
+func twoReplicas(b *testing.B, n int, missed float64, scrape func(s *chunkcodec.Samples, at int64, total int)) (m inMemory, samples int) {
 	b.Helper()
 	start := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	for i := range n {
@@ -50,11 +50,7 @@ func twoReplicas(b *testing.B, n int, missed float64, histograms bool) (m inMemo
 				if down--; down >= 0 {
 					continue
 				}
-				if histograms {
-					s.AppendHistogram(0, at, benchHistogram(total))
-				} else {
-					s.AppendFloat(0, at, float64(total))
-				}
+				scrape(&s, at, total)
 			}
 			chunks, err := chunkcodec.Append(nil, &s)
 			if err != nil {
@@ -71,30 +67,32 @@ func twoReplicas(b *testing.B, n int, missed float64, histograms bool) (m inMemo
 	return m, samples
 }
 
-func benchHistogram(total int) *histogram.Histogram {
+func scrapeCounter(s *chunkcodec.Samples, at int64, total int) { s.AppendFloat(0, at, float64(total)) }
+
+func scrapeHistogram(s *chunkcodec.Samples, at int64, total int) {
 	h := tsdbutil.GenerateTestHistogram(int64(total))
 	h.CounterResetHint = histogram.UnknownCounterReset
-	return h
+	s.AppendHistogram(0, at, h)
 }
 
 // BenchmarkReplicas measures the CPU time of whole queries over a day of two replicas, for each sample of the result that the engine looks at.
 func BenchmarkReplicas(b *testing.B) {
 	for _, tc := range []struct {
-		name       string
-		series     int
-		missed     float64
-		histograms bool
-		expr       string
+		name   string
+		series int
+		missed float64
+		scrape func(s *chunkcodec.Samples, at int64, total int)
+		expr   string
 	}{
-		{"rate/healthy", 200, 0, false, `sum(rate(m[5m]))`},
-		{"rate/holes", 200, 0.02, false, `sum(rate(m[5m]))`},
-		{"instant/healthy", 200, 0, false, `sum(m)`},
-		{"timestamp/healthy", 200, 0, false, `sum(timestamp(m))`},
-		{"histograms/healthy", 10, 0, true, `sum(histogram_quantile(0.9, rate(m[5m])))`},
-		{"histograms/holes", 10, 0.02, true, `sum(histogram_quantile(0.9, rate(m[5m])))`},
+		{"rate/healthy", 200, 0, scrapeCounter, `sum(rate(m[5m]))`},
+		{"rate/holes", 200, 0.02, scrapeCounter, `sum(rate(m[5m]))`},
+		{"instant/healthy", 200, 0, scrapeCounter, `sum(m)`},
+		{"timestamp/healthy", 200, 0, scrapeCounter, `sum(timestamp(m))`},
+		{"histograms/healthy", 10, 0, scrapeHistogram, `sum(histogram_quantile(0.9, rate(m[5m])))`},
+		{"histograms/holes", 10, 0.02, scrapeHistogram, `sum(histogram_quantile(0.9, rate(m[5m])))`},
 	} {
 		b.Run(tc.name, func(b *testing.B) {
-			store, samples := twoReplicas(b, tc.series, tc.missed, tc.histograms)
+			store, samples := twoReplicas(b, tc.series, tc.missed, tc.scrape)
 			e := NewEngine(store, Defaults(), promslog.NewNopLogger(), prometheus.NewRegistry())
 			p := Params{Dedup: true, ReplicaLabels: []string{"replica"}}
 			start := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
