@@ -37,6 +37,7 @@ type Decoder struct {
 	deltas []int64
 	xors   []xorFloat
 	fields *fieldTable // made when first needed
+	steps  *stepTable  // as well
 }
 
 // Reset ends the use of all histograms that were decoded.
@@ -48,12 +49,17 @@ func (d *Decoder) Reset() {
 
 // Decode is the function Decode, but for the memory.
 func (d *Decoder) Decode(enc chunkenc.Encoding, data []byte, dst *Samples) error {
+	return d.DecodeFirst(enc, data, math.MaxInt, dst)
+}
+
+// DecodeFirst is Decode that ends after n samples.
+func (d *Decoder) DecodeFirst(enc chunkenc.Encoding, data []byte, n int, dst *Samples) error {
 	var err error
 	switch family(enc) {
 	case chunkenc.ValFloat:
-		err = decodeFloats(enc, data, math.MaxInt, dst)
+		err = decodeFloats(enc, data, n, dst)
 	case chunkenc.ValHistogram, chunkenc.ValFloatHistogram:
-		err = d.decodeHistograms(enc, data, dst)
+		err = d.decodeHistograms(enc, data, n, dst)
 	case chunkenc.ValNone:
 		err = check(enc, data)
 	}

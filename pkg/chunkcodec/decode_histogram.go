@@ -20,12 +20,12 @@ type histogramReader struct {
 	delta int64 // between the last two times
 }
 
-// decodeHistograms decodes into the columns of dst.
-func (d *Decoder) decodeHistograms(enc chunkenc.Encoding, data []byte, dst *Samples) error {
+// decodeHistograms decodes the first samples, up to a limit, into the columns of dst.
+func (d *Decoder) decodeHistograms(enc chunkenc.Encoding, data []byte, limit int, dst *Samples) error {
 	h := histogramReader{edge: newEdge(data), layout: d.room()}
 	n, r, err := openHistograms(enc, data, &h.layout, &h.edge)
 	d.spans, d.found = h.spans[:len(d.spans)], h.customValues
-	if err != nil || n == 0 {
+	if n = min(n, limit); err != nil || n == 0 {
 		return err
 	}
 	d.spans, h.customValues = h.spans, d.shared(h.customValues)
@@ -140,6 +140,7 @@ type intCounts struct {
 	countDelta, zeroDelta int64
 	sum                   [1]xorFloat
 	buckets, deltas       []int64 // of a bucket that is how much it exceeds the one before
+	table                 *stepTable
 }
 
 // readInts reads sample i but for its time, its buckets into to. A stale marker has a sum alone.
@@ -152,7 +153,7 @@ func (h *histogramReader) readInts(r bitReader, c *intCounts, to []int64, i int)
 		r, c.sum[0].bits = h.bits(r, 64)
 		clear(to)
 		clear(c.deltas)
-		r = h.steps(r, to, to, c.deltas)
+		r = h.steps(r, c.table, to, to, c.deltas)
 		clear(c.deltas) // that is where the buckets themselves were
 		c.buckets = to
 		c.count, c.zero = int64(count), int64(zero)
@@ -165,7 +166,7 @@ func (h *histogramReader) readInts(r bitReader, c *intCounts, to []int64, i int)
 	c.count += c.countDelta
 	c.zero += c.zeroDelta
 	if r = h.changes(r, c.sum[:]); c.sum[0].bits != value.StaleNaN {
-		r = h.steps(r, c.buckets, to, c.deltas)
+		r = h.steps(r, c.table, c.buckets, to, c.deltas)
 		c.buckets = to
 	}
 	return r
@@ -178,7 +179,10 @@ func (d *Decoder) decodeInts(h *histogramReader, r bitReader, ts []int64, out []
 	var room []int64
 	size := h.buckets[0] + h.buckets[1]
 	d.deltas = extend(d.deltas[:0], size)
-	c := intCounts{deltas: d.deltas}
+	if d.steps == nil && len(ts)*size > 2*len(d.steps) {
+		d.steps = newStepTable()
+	}
+	c := intCounts{deltas: d.deltas, table: d.steps}
 	c.sum[0].in = wholeFloat()
 	for i := range ts {
 		if len(slab) == 0 {

@@ -72,8 +72,9 @@ func (e *edge) byteVarint(r bitReader) (bitReader, int64) {
 }
 
 // steps leaves in values what deltas add to those before, after it has changed deltas by a varint
-// each. Guarded by BenchmarkDecode.
-func (e *edge) steps(r bitReader, before, values, deltas []int64) bitReader {
+// each. Where counts change at random a processor can guess nothing but the end, so short fields that stand in
+// a peek as a whole are looked up. Guarded by BenchmarkDecode.
+func (e *edge) steps(r bitReader, t *stepTable, before, values, deltas []int64) bitReader {
 	before, deltas = before[:len(values)], deltas[:len(values)]
 	for i := 0; i < len(values); {
 		var ok bool
@@ -81,12 +82,17 @@ func (e *edge) steps(r bitReader, before, values, deltas []int64) bitReader {
 			return e.spoil()
 		}
 		word := r.peek()
-		if word>>63 == 0 { // as many deltas stay as there are zeros
+		if word>>(64-steadyFields) == 0 { // as many deltas stay as there are zeros
 			run := min(bits.LeadingZeros64(word|1<<(64-peekBits)), int(e.limit-r.pos), len(values)-i)
 			for end := i + run; i < end; i++ {
 				values[i] = before[i] + deltas[i]
 			}
 			r.pos += uint(run)
+			continue
+		}
+		n, size := t.pack(word, before[i:], values[i:], deltas[i:])
+		i += n
+		if r.pos += size; n > 0 {
 			continue
 		}
 		var d int64
@@ -96,6 +102,50 @@ func (e *edge) steps(r bitReader, before, values, deltas []int64) bitReader {
 		i++
 	}
 	return r
+}
+
+const (
+	// stepBits is how many bits ahead a stepTable knows: those of a field with a number of six.
+	stepBits = 9
+	// steadyFields is how many zeros make it worth while to look for more.
+	steadyFields = 8
+)
+
+// stepTable says of the bits ahead which number stands in the field that they begin, above four bits that say
+// how long it is: 0 where it is longer than they are.
+type stepTable [1 << stepBits]int16
+
+func newStepTable() *stepTable {
+	var t stepTable
+	var data [16]byte
+	for ahead := range t {
+		binary.BigEndian.PutUint64(data[:], uint64(ahead)<<(64-stepBits))
+		if r, v := (bitReader{data: data[:]}).varint(); r.pos <= stepBits {
+			t[ahead] = int16(v)<<4 | int16(r.pos)
+		}
+	}
+	return &t
+}
+
+// pack is steps for the short fields that stand in a peek as a whole. It returns how many these are, and their bits:
+// none where there is no table.
+func (t *stepTable) pack(word uint64, before, values, deltas []int64) (n int, size uint) {
+	if t == nil {
+		return 0, 0
+	}
+	before, deltas = before[:len(values)], deltas[:len(values)]
+	for size <= peekBits-stepBits && n < len(values) {
+		step := t[word>>(64-stepBits)]
+		if step == 0 {
+			break
+		}
+		d := deltas[n] + int64(step>>4)
+		deltas[n], values[n] = d, before[n]+d
+		n++
+		word <<= uint(step & 0xf)
+		size += uint(step & 0xf)
+	}
+	return n, size
 }
 
 // xorFloat is a float with the window of its changes.

@@ -31,7 +31,7 @@ type replica struct {
 	medians medians            // of the track that was loaded last
 	times   []int64            // of that track, where stale markers are left out
 
-	// The unit of histograms that was decoded last, with all that these hold.
+	// The histograms of the unit that was decoded last, with all that these hold.
 	whole     chunkcodec.Samples
 	wholeUnit int // unread where there is none
 	memory    chunkcodec.Decoder
@@ -245,19 +245,19 @@ func (r *replica) copyTo(dst *chunkcodec.Samples, i, from, to int) error {
 	return nil
 }
 
-// readWhole decodes the histograms of unit i.
+// readWhole decodes the histograms of unit i that are known by their sums.
 func (r *replica) readWhole(i int) error {
-	if r.wholeUnit == i {
+	u := &r.units[i]
+	if r.wholeUnit == i && r.whole.Len() == u.have {
 		return nil
 	}
 	r.wholeUnit = unread
 	r.whole.Reset()
-	u := &r.units[i]
 	c := r.chunks[u.lo]
-	if err := r.memory.Decode(c.Encoding, c.Data, &r.whole); err != nil {
+	if err := r.memory.DecodeFirst(c.Encoding, c.Data, u.have, &r.whole); err != nil {
 		return fmt.Errorf("chunk from %d to %d: %w", c.MinTime, c.MaxTime, err)
 	}
-	if r.whole.Len() != u.n {
+	if r.whole.Len() != u.have {
 		return errMisplaced
 	}
 	r.wholeUnit = i
