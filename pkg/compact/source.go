@@ -282,6 +282,7 @@ type sourceSet struct {
 	segment int                   // of the chunk read last, or noSegment
 	metas   []chunkMeta
 	places  []uint32 // of the symbols of the series' labels
+	slab    []series.Chunk
 	cur     *series.Series
 	err     error
 }
@@ -314,7 +315,7 @@ func (s *sourceSet) load() (*series.Series, error) {
 	out := &series.Series{
 		Labels:  s.source.symbols.labels(s.places),
 		Replica: s.replica,
-		Chunks:  make([]series.Chunk, len(s.metas)),
+		Chunks:  s.chunks(len(s.metas)),
 	}
 	wanted := s.wanted(s.read)
 	s.read++
@@ -329,6 +330,23 @@ func (s *sourceSet) load() (*series.Series, error) {
 		}
 	}
 	return out, nil
+}
+
+// slab is how many chunks are allocated at a time. More of them would keep windows in
+// memory for the sake of chunks that nobody needs any more.
+const slab = 64
+
+// chunks returns so many new chunks.
+func (s *sourceSet) chunks(n int) []series.Chunk {
+	if n > len(s.slab) {
+		if n > slab/4 {
+			return make([]series.Chunk, n)
+		}
+		s.slab = make([]series.Chunk, slab)
+	}
+	out := s.slab[:n:n]
+	s.slab = s.slab[n:]
+	return out
 }
 
 // chunkMeta is a chunk as its series' entry tells of it.

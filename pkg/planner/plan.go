@@ -2,6 +2,7 @@ package planner
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -50,6 +51,7 @@ type state struct {
 type group struct {
 	key    block.GroupKey
 	blocks []*block.Entry
+	newest int64 // the latest start of a block
 }
 
 func look(set *block.Set, policy Policy, now time.Time) *state {
@@ -83,12 +85,13 @@ func (s *state) group() {
 		key := e.Meta.Group(s.policy.ReplicaLabels)
 		g := s.byKey[key]
 		if g == nil {
-			g = &group{key: key}
+			g = &group{key: key, newest: math.MinInt64}
 			s.byKey[key] = g
 			s.groups = append(s.groups, g)
 			s.made[key] = map[ulid.ULID]bool{}
 		}
 		g.blocks = append(g.blocks, e)
+		g.newest = max(g.newest, e.Meta.MinTime)
 		for _, id := range e.Meta.Origin() {
 			s.made[key][id] = true
 		}

@@ -2,7 +2,6 @@ package planner
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -29,15 +28,11 @@ const (
 //
 // The rest are the runs that are in no range.
 func (s *state) ranges(g *group, runs [][]*block.Entry, pending []block.TimeRange) (jobs []Job, rest [][]*block.Entry) {
-	newest := int64(math.MinInt64) // the latest start of a block
-	for _, e := range g.blocks {
-		newest = max(newest, e.Meta.MinTime)
-	}
 	for _, level := range slices.Backward(s.policy.Levels) {
 		rest = nil
 		for _, part := range windows(runs, level) {
 			w := window(part[0][0].Meta.MinTime, level)
-			complete := w.MaxTime <= newest || s.policy.closed(w.MaxTime, s.now)
+			complete := s.complete(g, w)
 			waiting := slices.ContainsFunc(pending, w.Overlaps)
 			switch {
 			case complete && waiting:
@@ -51,6 +46,12 @@ func (s *state) ranges(g *group, runs [][]*block.Entry, pending []block.TimeRang
 		runs = rest
 	}
 	return jobs, rest
+}
+
+// complete reports whether a range has all that it will get: something newer has
+// begun, or the stream has stopped.
+func (s *state) complete(g *group, w block.TimeRange) bool {
+	return w.MaxTime <= g.newest || s.policy.closed(w.MaxTime, s.now)
 }
 
 // mergeAll merges the runs of a range, in several portions if they are too many for

@@ -22,7 +22,7 @@ func (s *state) compact(g *group) []Job {
 	}
 	jobs, rest := s.ranges(g, ready, pending)
 	for _, run := range rest {
-		if len(run) > 1 {
+		if len(run) > 1 && !s.early(g, run) {
 			jobs = append(jobs, s.finish(g, run, "overlap"))
 		}
 	}
@@ -83,6 +83,25 @@ func (s *state) assembled(run []*block.Entry) bool {
 		return true
 	}
 	return span(run).MaxTime+2*s.policy.Levels[0].Milliseconds() <= s.now.UnixMilli()
+}
+
+// early reports whether overlapping blocks are arrivals of one time, each of another
+// replica, and the shortest range of several arrivals is not complete: they are merged
+// with it, or each sample would be moved once more. Readers know how to read replicas.
+func (s *state) early(g *group, run []*block.Entry) bool {
+	if len(s.policy.Levels) < 2 {
+		return false
+	}
+	here := map[string]bool{}
+	for _, e := range run {
+		r := s.replica(e.Meta)
+		if r == "" || here[r] {
+			return false
+		}
+		here[r] = true
+	}
+	w := window(run[0].Meta.MinTime, s.policy.Levels[1])
+	return w.Covers(span(run)) && !s.complete(g, w)
 }
 
 // finish gives the job that makes one block of several, and the coarser ones that it
