@@ -2,7 +2,6 @@ package blockscan_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/block/blocktest"
@@ -20,23 +18,11 @@ import (
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// load has four series of more than one chunk, floats and histograms.
-const load = `load 15s
-  requests{pod="a"} 1+1x300
-  requests{pod="b"} 2+1x300
-  requests{pod="c"} 3+1x300
-  latency{pod="a"} {{schema:0 count:5 sum:7 buckets:[1 2 2]}}x150
-`
-
 // written makes a block whose chunks lie in several segments, as meta.json says.
 func written(t *testing.T, o blocktest.Spec) (dir string, meta *block.Meta) {
 	t.Helper()
-	if o.Load == "" {
-		o.Load = load
-	}
 	o.Labels = map[string]string{"cluster": "eu"}
-	dir, meta = blocktest.Dir(t, o)
-	blocktest.Segmented(t, dir, 400)
+	dir, meta = blocktest.Breakable(t, o)
 	list(t, dir, meta)
 	return dir, meta
 }
@@ -129,107 +115,65 @@ func TestABlockInOrderHasNoFinding(t *testing.T) {
 	}
 }
 
-// tables gives the table of contents of a block's index.
-func toc(t *testing.T, dir string) *index.TOC {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, block.IndexFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	toc, err := index.NewTOCFromByteSlice(bytesOf(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return toc
-}
-
-type bytesOf []byte
-
-func (b bytesOf) Len() int                    { return len(b) }
-func (b bytesOf) Range(start, end int) []byte { return b[start:end] }
-
-// truncate leaves a file its first n bytes.
-func truncate(t *testing.T, dir, rel string, n int64) {
-	t.Helper()
-	if err := os.Truncate(filepath.Join(dir, rel), n); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func remove(t *testing.T, dir, rel string) {
-	t.Helper()
-	if err := os.RemoveAll(filepath.Join(dir, rel)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func flip(t *testing.T, dir, rel string, offset int64) {
-	t.Helper()
-	blocktest.Flip(t, filepath.Join(dir, rel), offset)
-}
-
-// target is a block to be broken.
-type target struct {
-	t    *testing.T
-	dir  string
-	meta *block.Meta
-}
-
 // TestEveryDamageIsNamed breaks one thing of a block at a time. Each is found where
 // it is, and all else can be read: kept counts the series that come out complete.
 func TestEveryDamageIsNamed(t *testing.T) {
-	const second = "chunks/000002"
 	source, intact := written(t, blocktest.Spec{})
-	for name, tc := range map[string]struct {
-		damage func(d target)
-		want   string // kind, file and offset of a finding, or its beginning
-		kept   int
+	expected := map[string]struct {
+		want []string // kind, file and offset of findings, or their beginnings
+		kept int
 	}{
-		"a chunk's byte":            {func(d target) { flip(d.t, d.dir, second, 20) }, "checksum chunks/000002 8 ", 3},
-		"a chunk's length":          {func(d target) { flip(d.t, d.dir, "chunks/000001", 8) }, "checksum chunks/000001 8 ", 3},
-		"a truncated segment":       {func(d target) { truncate(d.t, d.dir, second, 50) }, "truncated chunks/000002 8 ", 3},
-		"the size of a segment":     {func(d target) { truncate(d.t, d.dir, second, 50) }, "size chunks/000002 -1 ", 3},
-		"an empty segment":          {func(d target) { truncate(d.t, d.dir, second, 0) }, "magic chunks/000002 0 ", 3},
-		"a missing segment":         {func(d target) { remove(d.t, d.dir, second) }, "missing chunks/000002 -1 ", 3},
-		"the magic of a segment":    {func(d target) { flip(d.t, d.dir, second, 0) }, "magic chunks/000002 0 ", 4},
-		"the version of a segment":  {func(d target) { flip(d.t, d.dir, second, 4) }, "magic chunks/000002 0 ", 4},
-		"all segments":              {func(d target) { remove(d.t, d.dir, "chunks") }, "missing chunks/000001 -1 ", 0},
-		"no index":                  {func(d target) { remove(d.t, d.dir, "index") }, "missing index -1 ", 0},
-		"an empty index":            {func(d target) { truncate(d.t, d.dir, "index", 0) }, "truncated index 0 ", 0},
-		"the magic of the index":    {func(d target) { flip(d.t, d.dir, "index", 0) }, "magic index 0 ", 4},
-		"the version of the index":  {func(d target) { flip(d.t, d.dir, "index", 4) }, "magic index 4 ", 0},
-		"a symbol":                  {func(d target) { flip(d.t, d.dir, "index", 16) }, "checksum index 5 ", 0},
-		"a series entry":            {func(d target) { flip(d.t, d.dir, "index", blocktest.SeriesEntries(d.t, d.dir)[1]+3) }, "checksum index ", 3},
-		"the length of a series":    {func(d target) { flip(d.t, d.dir, "index", blocktest.SeriesEntries(d.t, d.dir)[2]) }, "checksum index ", 3},
-		"the table of contents":     {func(d target) { flip(d.t, d.dir, "index", tocAt(d.t, d.dir)+10) }, "truncated index ", 4},
-		"an index cut in postings":  {func(d target) { truncate(d.t, d.dir, "index", int64(toc(d.t, d.dir).Postings)+9) }, "truncated index ", 4},
-		"an index cut in series":    {func(d target) { truncate(d.t, d.dir, "index", blocktest.SeriesEntries(d.t, d.dir)[2]+5) }, "truncated index ", 2},
-		"an index cut in symbols":   {func(d target) { truncate(d.t, d.dir, "index", 20) }, "truncated index 5 ", 0},
-		"postings":                  {func(d target) { flip(d.t, d.dir, "index", int64(toc(d.t, d.dir).Postings)+9) }, "checksum index ", 4},
-		"the table of postings":     {func(d target) { flip(d.t, d.dir, "index", int64(toc(d.t, d.dir).PostingsTable)+9) }, "checksum index ", 4},
-		"a label that is another":   {func(d target) { renamed(d.t, d.dir, 2, 1) }, "duplicate index ", 4},
-		"series out of order":       {func(d target) { renamed(d.t, d.dir, 1, 3) }, "order index ", 4},
-		"postings that are not so":  {func(d target) { renamed(d.t, d.dir, 2, 1) }, "postings index ", 4},
-		"a symbol that is not":      {func(d target) { symbol(d.t, d.dir, 1, 100) }, "malformed index ", 3},
-		"another time range":        {func(d target) { d.meta.MaxTime = 600_000 }, "outside chunks/", 4},
-		"other counts":              {func(d target) { d.meta.Stats.NumSamples++ }, "count meta.json -1 ", 4},
-		"times of another chunk":    {func(d target) { shifted(d.t, d.dir) }, "outside chunks/", 4},
-		"chunks that lie elsewhere": {func(d target) { elsewhere(d.t, d.dir) }, "missing chunks/", 3},
-	} {
-		t.Run(name, func(t *testing.T) {
+		"a chunk's byte":            {[]string{"checksum chunks/000002 8 "}, 3},
+		"a chunk that is none":      {[]string{"malformed chunks/000001 8 "}, 3},
+		"a chunk's length":          {[]string{"checksum chunks/000001 8 "}, 3},
+		"a truncated segment":       {[]string{"truncated chunks/000002 8 ", "size chunks/000002 -1 "}, 3},
+		"an empty segment":          {[]string{"magic chunks/000002 0 "}, 3},
+		"a missing segment":         {[]string{"missing chunks/000002 -1 "}, 3},
+		"the magic of a segment":    {[]string{"magic chunks/000002 0 "}, 4},
+		"the version of a segment":  {[]string{"magic chunks/000002 0 "}, 4},
+		"all segments":              {[]string{"missing chunks/000001 -1 "}, 0},
+		"no index":                  {[]string{"missing index -1 "}, 0},
+		"an empty index":            {[]string{"truncated index 0 "}, 0},
+		"the magic of the index":    {[]string{"magic index 0 "}, 4},
+		"the version of the index":  {[]string{"magic index 4 "}, 0},
+		"a symbol":                  {[]string{"checksum index 5 "}, 0},
+		"a series entry":            {[]string{"checksum index "}, 3},
+		"the length of a series":    {[]string{"checksum index "}, 3},
+		"the table of contents":     {[]string{"truncated index "}, 4},
+		"an index cut in postings":  {[]string{"truncated index "}, 4},
+		"an index cut in series":    {[]string{"truncated index "}, 2},
+		"an index cut in symbols":   {[]string{"truncated index 5 "}, 0},
+		"postings":                  {[]string{"checksum index "}, 4},
+		"the table of postings":     {[]string{"checksum index "}, 4},
+		"a label that is another":   {[]string{"duplicate index ", "postings index "}, 4},
+		"series out of order":       {[]string{"order index "}, 4},
+		"a symbol that is not":      {[]string{"malformed index "}, 3},
+		"another time range":        {[]string{"outside chunks/"}, 4},
+		"other counts":              {[]string{"count meta.json -1 "}, 4},
+		"times of another chunk":    {[]string{"outside chunks/"}, 4},
+		"chunks that lie elsewhere": {[]string{"missing chunks/"}, 3},
+	}
+	for _, damage := range blocktest.Corpus() {
+		t.Run(damage.Name, func(t *testing.T) {
+			tc, ok := expected[damage.Name]
+			if !ok {
+				t.Fatal("nobody says what is to be found")
+			}
 			dir, meta := t.TempDir(), *intact
 			if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
 				t.Fatal(err)
 			}
 			before := strings.Split(blocktest.Text(blocktest.Read(t, dir)), "\n")
-			tc.damage(target{t, dir, &meta})
+			damage.Break(blocktest.Damaged{T: t, Dir: dir, Meta: &meta})
 
 			var found []string
 			for _, f := range verify(t, dir, &meta) {
 				found = append(found, fmt.Sprintf("%s %s %d %s", f.Kind, f.File, f.Offset, f.Detail))
 			}
-			if !slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(f, tc.want) }) {
-				t.Errorf("no finding %q in\n%s", tc.want, strings.Join(found, "\n"))
+			for _, want := range tc.want {
+				if !slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(f, want) }) {
+					t.Errorf("no finding %q in\n%s", want, strings.Join(found, "\n"))
+				}
 			}
 			got, lost := read(t, dir, &meta)
 			kept := 0
@@ -243,46 +187,6 @@ func TestEveryDamageIsNamed(t *testing.T) {
 			}
 		})
 	}
-}
-
-func tocAt(t *testing.T, dir string) int64 {
-	t.Helper()
-	info, err := os.Stat(filepath.Join(dir, block.IndexFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return info.Size() - 52
-}
-
-// renamed gives one series the labels of another; both have two.
-func renamed(t *testing.T, dir string, series, as int) {
-	t.Helper()
-	entries := blocktest.SeriesEntries(t, dir)
-	var other []byte
-	blocktest.Patch(t, dir, entries[as], func(c []byte) { other = slices.Clone(c[:5]) })
-	blocktest.Patch(t, dir, entries[series], func(c []byte) { copy(c, other) })
-}
-
-// symbol makes the first label of a series refer to another string.
-func symbol(t *testing.T, dir string, series int, ref byte) {
-	t.Helper()
-	blocktest.Patch(t, dir, blocktest.SeriesEntries(t, dir)[series], func(c []byte) { c[1] = ref })
-}
-
-// shifted lets the first series' first chunk begin a millisecond later.
-func shifted(t *testing.T, dir string) {
-	t.Helper()
-	blocktest.Patch(t, dir, blocktest.SeriesEntries(t, dir)[0], func(c []byte) { c[6] += 2 }) // behind labels and count
-}
-
-// elsewhere lets the first series' first chunk lie in a segment that there is not.
-func elsewhere(t *testing.T, dir string) {
-	t.Helper()
-	blocktest.Patch(t, dir, blocktest.SeriesEntries(t, dir)[3], func(c []byte) {
-		_, n := binary.Uvarint(c[7:])
-		_, m := binary.Uvarint(c[7+n:])
-		c[7+n+m-1] = 0x7f // the highest bits of the reference
-	})
 }
 
 func TestWhatIsLostIsNamedBySeriesAndTime(t *testing.T) {

@@ -40,12 +40,7 @@ func operator(t *testing.T, bkt objstore.Bucket) *Operator {
 	return op
 }
 
-const load = `load 15s
-  requests{pod="a"} 1+1x300
-  requests{pod="b"} 2+1x300
-  requests{pod="c"} 3+1x300
-  latency{pod="a"} {{schema:0 count:5 sum:7 buckets:[1 2 2]}}x150
-`
+const load = blocktest.BreakableLoad
 
 // spec is a block of one replica.
 func spec(replica string) blocktest.Spec {

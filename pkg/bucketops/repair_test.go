@@ -1,18 +1,13 @@
 package bucketops
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/oklog/ulid/v2"
-	"github.com/prometheus/prometheus/tsdb/index"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/block/blocktest"
@@ -29,37 +24,8 @@ type pristine struct {
 
 func newPristine(t *testing.T) pristine {
 	t.Helper()
-	dir, _ := blocktest.Dir(t, spec("a"))
-	blocktest.Segmented(t, dir, 400)
+	dir, _ := blocktest.Breakable(t, spec("a"))
 	return pristine{dir, blocktest.Read(t, dir)}
-}
-
-// broken puts the block into a bucket and breaks it there.
-func (p pristine) broken(t *testing.T, bkt *bucket.Memory, damage func(d target)) *block.Meta {
-	t.Helper()
-	meta := blocktest.Upload(t, bkt, p.dir)
-	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(p.dir)); err != nil {
-		t.Fatal(err)
-	}
-	damage(target{t, dir})
-	for name, was := range contents(t, bkt) {
-		id, rel, _ := block.ParseName(name)
-		if id != meta.ULID || !isData(rel) {
-			continue
-		}
-		data, err := os.ReadFile(filepath.Join(dir, rel))
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			err = bkt.Delete(t.Context(), name)
-		case err == nil && string(data) != was:
-			err = bkt.Upload(t.Context(), name, bytes.NewReader(data))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return meta
 }
 
 // put brings objects into a bucket.
@@ -70,59 +36,6 @@ func put(t *testing.T, bkt *bucket.Memory, objects map[string]string) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// target is the local copy of a block that is to be broken.
-type target struct {
-	t   *testing.T
-	dir string
-}
-
-func (d target) flip(rel string, offset int64) {
-	d.t.Helper()
-	blocktest.Flip(d.t, filepath.Join(d.dir, rel), offset)
-}
-
-func (d target) entries() []int64 { return blocktest.SeriesEntries(d.t, d.dir) }
-
-func (d target) truncate(rel string, n int64) {
-	d.t.Helper()
-	if err := os.Truncate(filepath.Join(d.dir, rel), n); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-func (d target) remove(rel string) {
-	d.t.Helper()
-	if err := os.Remove(filepath.Join(d.dir, rel)); err != nil {
-		d.t.Fatal(err)
-	}
-}
-
-func (d target) toc() *index.TOC {
-	d.t.Helper()
-	data, err := os.ReadFile(filepath.Join(d.dir, block.IndexFile))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	toc, err := index.NewTOCFromByteSlice(bytesOf(data))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return toc
-}
-
-type bytesOf []byte
-
-func (b bytesOf) Len() int                    { return len(b) }
-func (b bytesOf) Range(start, end int) []byte { return b[start:end] }
-
-// rename gives one series the labels of another.
-func (d target) rename(series, as int) {
-	d.t.Helper()
-	var other []byte
-	blocktest.Patch(d.t, d.dir, d.entries()[as], func(c []byte) { other = slices.Clone(c[:5]) })
-	blocktest.Patch(d.t, d.dir, d.entries()[series], func(c []byte) { copy(c, other) })
 }
 
 // bySeries gives the texts of all samples by their series.
@@ -145,40 +58,58 @@ func count(all map[string]map[string]bool) (n int) {
 	return n
 }
 
-// corpus breaks blocks, each in one way. Of the 1054 samples of four series so many
-// can be salvaged.
-func corpus() map[string]struct {
-	damage  func(d target)
-	samples int // -1 if nothing can be read
-} {
-	return map[string]struct {
-		damage  func(d target)
-		samples int
-	}{
-		"a chunk's byte":            {func(d target) { d.flip("chunks/000002", 20) }, 934},
-		"a chunk's length":          {func(d target) { d.flip("chunks/000001", 8) }, 903},
-		"a truncated segment":       {func(d target) { d.truncate("chunks/000002", 50) }, 873},
-		"a missing segment":         {func(d target) { d.remove("chunks/000003") }, -2},
-		"a segment without magic":   {func(d target) { d.flip("chunks/000002", 0) }, 1054},
-		"an index without magic":    {func(d target) { d.flip("index", 0) }, 1054},
-		"a symbol":                  {func(d target) { d.flip("index", 16) }, -1},
-		"no index":                  {func(d target) { d.remove("index") }, -1},
-		"a series entry":            {func(d target) { d.flip("index", d.entries()[1]+3) }, 753},
-		"the table of contents":     {func(d target) { d.truncate("index", int64(d.toc().PostingsTable)+9) }, 1054},
-		"an index cut in series":    {func(d target) { d.truncate("index", d.entries()[2]+5) }, 452},
-		"postings":                  {func(d target) { d.flip("index", int64(d.toc().Postings)+9) }, 1054},
-		"the table of postings":     {func(d target) { d.flip("index", int64(d.toc().PostingsTable)+9) }, 1054},
-		"a series that comes twice": {func(d target) { d.rename(2, 1) }, -3},
-		"series out of order":       {func(d target) { d.rename(1, 3) }, -3},
+// salvageable says of the damages of blocktest.Corpus how many of the 1054 samples
+// of four series can be read.
+func salvageable() map[string]int {
+	return map[string]int{
+		"a chunk's byte":            934,
+		"a chunk's length":          903,
+		"a chunk that is none":      903,
+		"a truncated segment":       873,
+		"an empty segment":          873,
+		"a missing segment":         873,
+		"the magic of a segment":    1054,
+		"the version of a segment":  1054,
+		"all segments":              noSample,
+		"no index":                  noSample,
+		"an empty index":            noSample,
+		"the magic of the index":    1054,
+		"the version of the index":  noSample,
+		"a symbol":                  noSample,
+		"a series entry":            753,
+		"the length of a series":    753,
+		"the table of contents":     1054,
+		"an index cut in postings":  1054,
+		"an index cut in series":    452,
+		"an index cut in symbols":   noSample,
+		"postings":                  1054,
+		"the table of postings":     1054,
+		"a label that is another":   relabeled,
+		"series out of order":       relabeled,
+		"a symbol that is not":      753,
+		"another time range":        160,
+		"other counts":              1054,
+		"times of another chunk":    1054,
+		"chunks that lie elsewhere": 753,
 	}
 }
 
+// What else a damage can mean for its block.
+const (
+	noSample  = -1 // can be read
+	relabeled = -2 // is a label, so that samples are there under a name that was never written
+)
+
 func TestRepairSalvagesAllThatCanBeRead(t *testing.T) {
 	sound := newPristine(t)
-	for name, tc := range corpus() {
-		t.Run(name, func(t *testing.T) {
+	for _, damage := range blocktest.Corpus() {
+		t.Run(damage.Name, func(t *testing.T) {
+			readable, ok := salvageable()[damage.Name]
+			if !ok {
+				t.Fatal("nobody says what can be salvaged")
+			}
 			bkt := bucket.NewMemory()
-			source := sound.broken(t, bkt, tc.damage)
+			source := damage.In(t, bkt, sound.dir)
 			before := contents(t, bkt)
 			op := operator(t, bkt)
 			op.opts.DryRun = true
@@ -188,7 +119,7 @@ func TestRepairSalvagesAllThatCanBeRead(t *testing.T) {
 			}
 			op.opts.DryRun = false
 			got, err := op.Repair(t.Context(), []ulid.ULID{source.ULID}, Repairing{})
-			if tc.samples == -1 {
+			if readable == noSample {
 				if err == nil || dryErr == nil || !strings.Contains(err.Error(), "no sample can be read") || !maps.Equal(contents(t, bkt), before) {
 					t.Errorf("got %v, %v, want an error and the bucket as it was", err, dryErr)
 				}
@@ -203,15 +134,15 @@ func TestRepairSalvagesAllThatCanBeRead(t *testing.T) {
 			made := ulid.MustParse(got[0].What)
 			checkRepaired(t, bkt, source, made)
 			salvaged, known := bySeries(blocktest.Read(t, blocktest.Download(t, bkt, made))), bySeries(sound.written)
-			if n := count(salvaged); tc.samples > 0 && n != tc.samples {
-				t.Errorf("%d samples salvaged, want %d", n, tc.samples)
+			if n := count(salvaged); readable > 0 && n != readable {
+				t.Errorf("%d samples salvaged, want %d", n, readable)
 			}
-			if n := count(salvaged); n < count(known) && lostOf(got) == "" && tc.samples != -3 {
+			if n := count(salvaged); n < count(known) && lostOf(got) == "" && readable != relabeled {
 				t.Errorf("%d of %d samples salvaged, and nothing is listed as lost", n, count(known))
 			}
 			for series, samples := range salvaged {
 				for s := range samples {
-					if tc.samples != -3 && !known[series][s] {
+					if readable != relabeled && !known[series][s] {
 						t.Errorf("sample %s of %s was never written", s, series)
 					}
 				}
@@ -270,13 +201,14 @@ func TestRepairFillsFromTheOtherReplica(t *testing.T) {
 	us.Load = strings.ReplaceAll(load, "pod", "node")
 	blocktest.InBucket(t, beside, us) // another stream
 	others := contents(t, beside)
-	for name, tc := range corpus() {
-		if tc.samples == -1 {
+	for _, damage := range blocktest.Corpus() {
+		readable := salvageable()[damage.Name]
+		if readable == noSample {
 			continue
 		}
-		t.Run(name, func(t *testing.T) {
+		t.Run(damage.Name, func(t *testing.T) {
 			bkt := bucket.NewMemory()
-			source := sound.broken(t, bkt, tc.damage)
+			source := damage.In(t, bkt, sound.dir)
 			put(t, bkt, others)
 			got, err := operator(t, bkt).Repair(t.Context(), []ulid.ULID{source.ULID}, Repairing{ReplicaLabels: []string{"replica"}})
 			if err != nil {
@@ -284,8 +216,8 @@ func TestRepairFillsFromTheOtherReplica(t *testing.T) {
 			}
 			made := ulid.MustParse(got[0].What)
 			checkRepaired(t, bkt, source, made)
-			if tc.samples == -3 {
-				return // a label was another: the samples are there, under the wrong name
+			if readable == relabeled || damage.Name == "another time range" {
+				return // samples are there under the wrong name, or outside of what the block says it has
 			}
 			text := blocktest.Text(blocktest.Read(t, blocktest.Download(t, bkt, made)))
 			if want := blocktest.Text(sound.written); text != want {
@@ -301,7 +233,7 @@ func TestRepairFillsFromTheOtherReplica(t *testing.T) {
 func TestOnlyHolesAreFilled(t *testing.T) {
 	bkt := bucket.NewMemory()
 	sound := newPristine(t)
-	source := sound.broken(t, bkt, func(d target) { d.flip("chunks/000002", 20) })
+	source := blocktest.DamageNamed(t, "a chunk's byte").In(t, bkt, sound.dir)
 	b := spec("b")
 	b.Load = strings.ReplaceAll(load, "1+1x300", "1000+1x300")
 	blocktest.InBucket(t, bkt, b) // other values, so that one sees whose samples they are
@@ -335,9 +267,8 @@ func TestRepairOfASoundBlockDoesNothing(t *testing.T) {
 }
 
 func TestRepairGoesOnAfterACrashAtEveryWrite(t *testing.T) {
-	damage := func(d target) { d.flip("chunks/000002", 20) }
 	sound, whole := newPristine(t), bucket.NewMemory()
-	source := sound.broken(t, whole, damage)
+	source := blocktest.DamageNamed(t, "a chunk's byte").In(t, whole, sound.dir)
 	before := contents(t, whole)
 	how := Repairing{DeleteSource: true}
 	if _, err := operator(t, whole).Repair(t.Context(), []ulid.ULID{source.ULID}, how); err != nil {
@@ -371,7 +302,7 @@ func TestRepairGoesOnAfterACrashAtEveryWrite(t *testing.T) {
 
 func TestABlockThatWasReplacedIsNotRepaired(t *testing.T) {
 	bkt := bucket.NewMemory()
-	source := newPristine(t).broken(t, bkt, func(d target) { d.flip("chunks/000002", 20) })
+	source := blocktest.DamageNamed(t, "a chunk's byte").In(t, bkt, newPristine(t).dir)
 	merged := spec("a")
 	merged.Level = 2
 	dir, meta := blocktest.Dir(t, merged)
