@@ -39,7 +39,7 @@ func (a *app) rule(name, help string, r *ruled) *daemon.Command {
 // cleanup removes blocks that were marked, and unfinished uploads.
 func (a *app) cleanup() {
 	r := &ruled{do: (*bucketops.Operator).Cleanup}
-	c := a.rule("cleanup", "Remove blocks whose deletion mark is old enough, and unfinished uploads older than two days.", r)
+	c := a.rule("cleanup", "Remove blocks whose deletion mark is old enough, and unfinished uploads older than two days, parts included that no listing shows.", r)
 	c.Duration("delete-delay", "Time between the mark on a block and its deletion.", &r.policy.DeleteDelay)
 }
 

@@ -24,6 +24,9 @@ type Lister = contract.Lister
 // Versioned is a bucket with conditional writes.
 type Versioned = contract.Versioned
 
+// PendingUpload is an upload in parts that was begun and is neither complete nor given up.
+type PendingUpload = contract.PendingUpload
+
 // The error marks; ask with errors.Is.
 var (
 	// ErrNotFound says that no object has this name.
@@ -93,6 +96,26 @@ func DeleteAll(ctx context.Context, b objstore.Bucket, names []string) error {
 		}
 	}
 	return nil
+}
+
+// PendingUploads calls fn for every upload of an object whose name begins with
+// prefix that was begun and is neither complete nor given up. Where the store, or
+// its client, does not show them the error is errors.ErrUnsupported; there the
+// store's own lifecycle rules have to remove what dead processes left.
+func PendingUploads(ctx context.Context, b Reader, prefix string, fn func(PendingUpload) error) error {
+	if s, ok := b.(contract.UploadSweeper); ok {
+		return s.PendingUploads(ctx, prefix, fn)
+	}
+	return fmt.Errorf("list the uploads of %s: %w", prefix, errors.ErrUnsupported)
+}
+
+// AbortUpload gives up an upload that PendingUploads showed. One that is complete or
+// given up by now is no error.
+func AbortUpload(ctx context.Context, b objstore.Bucket, u PendingUpload) error {
+	if s, ok := b.(contract.UploadSweeper); ok {
+		return s.AbortUpload(ctx, u)
+	}
+	return fmt.Errorf("abort the upload of %s: %w", u.Name, errors.ErrUnsupported)
 }
 
 // Check looks whether the bucket can be listed and says, in one error, what to

@@ -14,11 +14,12 @@ import (
 )
 
 var (
-	_ objstore.Bucket       = metered{}
-	_ Lister                = metered{}
-	_ contract.BatchDeleter = metered{}
-	_ contract.Checker      = metered{}
-	_ Versioned             = meteredVersioned{}
+	_ objstore.Bucket        = metered{}
+	_ Lister                 = metered{}
+	_ contract.BatchDeleter  = metered{}
+	_ contract.Checker       = metered{}
+	_ contract.UploadSweeper = metered{}
+	_ Versioned              = meteredVersioned{}
 )
 
 // withMetrics returns b with metrics of its operations, and its capabilities.
@@ -100,6 +101,17 @@ func (m metered) DeleteBatch(ctx context.Context, names []string) error {
 	return o.end(DeleteAll(ctx, m.Bucket, names))
 }
 
+func (m metered) PendingUploads(ctx context.Context, prefix string, fn func(PendingUpload) error) error {
+	o := begin(m.metrics, opList)
+	fn, mine := ownError(fn)
+	return o.listed(PendingUploads(ctx, m.Bucket, prefix, fn), mine)
+}
+
+func (m metered) AbortUpload(ctx context.Context, u PendingUpload) error {
+	o := begin(m.metrics, opDelete)
+	return o.end(AbortUpload(ctx, m.Bucket, u))
+}
+
 func (m metered) Check(ctx context.Context, dir string) error {
 	return checkDir(ctx, m.Bucket, dir)
 }
@@ -179,7 +191,7 @@ func (o operation) wrote(size int64, err error) error {
 
 // expected says of an error that the bucket did what it should.
 func expected(err error) bool {
-	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrChanged) || errors.Is(err, context.Canceled)
+	return errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrChanged) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, context.Canceled)
 }
 
 // ownError remembers what f returns last, so that it can be told from an error of

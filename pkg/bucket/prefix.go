@@ -11,11 +11,12 @@ import (
 )
 
 var (
-	_ objstore.Bucket       = prefixed{}
-	_ Lister                = prefixed{}
-	_ contract.BatchDeleter = prefixed{}
-	_ contract.Checker      = prefixed{}
-	_ Versioned             = prefixedVersioned{}
+	_ objstore.Bucket        = prefixed{}
+	_ Lister                 = prefixed{}
+	_ contract.BatchDeleter  = prefixed{}
+	_ contract.Checker       = prefixed{}
+	_ contract.UploadSweeper = prefixed{}
+	_ Versioned              = prefixedVersioned{}
 )
 
 // WithPrefix returns the part of b below a directory, which is part of no name.
@@ -91,6 +92,18 @@ func (p prefixed) DeleteBatch(ctx context.Context, names []string) error {
 		whole[i] = p.prefix + name
 	}
 	return DeleteAll(ctx, p.Bucket, whole)
+}
+
+func (p prefixed) PendingUploads(ctx context.Context, prefix string, fn func(PendingUpload) error) error {
+	return PendingUploads(ctx, p.Bucket, p.prefix+prefix, func(u PendingUpload) error {
+		u.Name = strings.TrimPrefix(u.Name, p.prefix)
+		return fn(u)
+	})
+}
+
+func (p prefixed) AbortUpload(ctx context.Context, u PendingUpload) error {
+	u.Name = p.prefix + u.Name
+	return AbortUpload(ctx, p.Bucket, u)
 }
 
 func (p prefixed) Check(ctx context.Context, dir string) error {

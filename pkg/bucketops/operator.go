@@ -94,7 +94,7 @@ func (o *Operator) withBlock(ctx context.Context, e *block.Entry, fn func(dir st
 
 // Action is one thing that is done to a bucket.
 type Action struct {
-	// Do is mark, unmark, delete, copy, upload, write or lost.
+	// Do is mark, unmark, delete, abort, copy, upload, write or lost.
 	Do    string    `json:"action"`
 	Block ulid.ULID `json:"block"`
 	// What is the mark, the new block, or what was lost; Why is for people.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/thanos-io/objstore"
 	"go.uber.org/goleak"
 
@@ -414,5 +415,48 @@ func TestOnARealServer(t *testing.T) {
 	}
 	if left := contents(t, to); len(left) != 3*3+1 {
 		t.Errorf("%d objects are left, want those of the three blocks that were made, and a mark", len(left))
+	}
+}
+
+func TestCleanupAbortsUploadsThatNobodyGoesOnWith(t *testing.T) {
+	endpoint, _, _ := buckettest.StartS3(t)
+	yaml := buckettest.CreateBucket(t, endpoint, "left")
+	bkt, err := bucket.Open(t.Context(), bucket.Options{Config: yaml}, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bkt.Close()
+	const id = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	buckettest.LeaveUpload(t, endpoint, "left", id+"/chunks/000001")
+	buckettest.LeaveUpload(t, endpoint, "left", "somebody/else's")
+	op := operator(t, bkt)
+	op.now = time.Now // the store's clock is real
+	policy := planner.Defaults()
+	clean := func(dry bool, s Selection) string {
+		op.opts.DryRun = dry
+		got, err := op.Cleanup(t.Context(), s, policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ends(got)
+	}
+	if got := clean(false, Selection{}); got != "" {
+		t.Errorf("of a fresh upload: got %s", got)
+	}
+	op.now = func() time.Time { return time.Now().Add(policy.PartialAge + time.Hour) }
+	labelled := Selection{Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "cluster", "eu")}}
+	for _, step := range []struct {
+		dry  bool
+		sel  Selection
+		want string
+	}{
+		{false, labelled, ""},
+		{true, Selection{}, "abort " + id + " planned\n"},
+		{false, Selection{}, "abort " + id + " done\n"},
+		{false, Selection{}, ""},
+	} {
+		if got := clean(step.dry, step.sel); got != step.want {
+			t.Errorf("got %q, want %q", got, step.want)
+		}
 	}
 }

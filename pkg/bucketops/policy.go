@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
+	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/planner"
 )
 
@@ -55,7 +57,8 @@ func subject(j planner.Job) ulid.ULID {
 }
 
 // Cleanup removes the blocks whose deletion mark is old enough, and what is left
-// of uploads that never came to their end.
+// of uploads that never came to their end, those included of which only the store
+// has parts.
 func (o *Operator) Cleanup(ctx context.Context, s Selection, p planner.Policy) ([]Action, error) {
 	jobs, err := o.plan(ctx, s, p)
 	if err != nil {
@@ -79,7 +82,35 @@ func (o *Operator) Cleanup(ctx context.Context, s Selection, p planner.Policy) (
 			return remove(ctx, o.bkt, id)
 		}})
 	}
-	return o.act(ctx, "delete", actions)
+	aborts, err := o.abandoned(ctx, s, p)
+	if err != nil {
+		return nil, err
+	}
+	return o.act(ctx, "delete", append(actions, aborts...))
+}
+
+// abandoned gives the uploads of blocks' objects that were begun long ago and never
+// completed. What is selected by its name or its labels has none: they belong to no block yet.
+func (o *Operator) abandoned(ctx context.Context, s Selection, p planner.Policy) ([]Action, error) {
+	if !s.byName() {
+		return nil, nil
+	}
+	var actions []Action
+	err := bucket.PendingUploads(ctx, o.bkt, "", func(u bucket.PendingUpload) error {
+		id, rel, ok := block.ParseName(u.Name)
+		if ok && !o.now().Before(u.Begun.Add(p.PartialAge)) {
+			actions = append(actions, Action{
+				Do: "abort", Block: id, What: "the upload of " + rel, Why: "begun " + u.Begun.UTC().Format(time.RFC3339) + " and never completed",
+				run: func(ctx context.Context) error { return bucket.AbortUpload(ctx, o.bkt, u) },
+			})
+		}
+		return nil
+	})
+	if errors.Is(err, errors.ErrUnsupported) {
+		o.log.Info("this object storage shows no unfinished uploads; its lifecycle rules have to remove them", "provider", o.bkt.Provider())
+		return nil, nil
+	}
+	return actions, err
 }
 
 // Retention marks the blocks that are past their retention, unless a coarser

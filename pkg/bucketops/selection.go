@@ -97,6 +97,9 @@ func (s Selection) of(set *block.Set) ([]*block.Entry, error) {
 	return kept, errors.Join(errs...)
 }
 
+// byName reports whether nothing is asked of a block that only its meta.json can tell, nor for single ones.
+func (s Selection) byName() bool { return len(s.IDs) == 0 && len(s.Matchers) == 0 && len(s.Rules) == 0 }
+
 // within is the part of a set that is selected. Blocks without a readable
 // meta.json are in it if nothing but their names could choose them.
 func (s Selection) within(set *block.Set) (*block.Set, error) {
@@ -105,7 +108,7 @@ func (s Selection) within(set *block.Set) (*block.Set, error) {
 		return nil, err
 	}
 	part := &block.Set{Listed: set.Listed, Blocks: blocks}
-	if len(s.IDs) == 0 && len(s.Matchers) == 0 && len(s.Rules) == 0 {
+	if s.byName() {
 		part.Partial, part.Unreadable = set.Partial, set.Unreadable
 	}
 	return part, nil

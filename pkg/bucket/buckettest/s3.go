@@ -146,3 +146,22 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// LeaveUpload begins an upload in parts on a server that StartS3 started, and
+// leaves it, as a process does that dies.
+func LeaveUpload(t testing.TB, endpoint, bucket, name string) {
+	t.Helper()
+	client := s3.New(s3.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String("http://" + endpoint), UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(s3AccessKey, s3SecretKey, ""),
+	})
+	out, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &bucket, Key: &name})
+	if err != nil {
+		t.Fatalf("begin the upload of %s: %v", name, err)
+	}
+	if _, err := client.UploadPart(t.Context(), &s3.UploadPartInput{
+		Bucket: &bucket, Key: &name, UploadId: out.UploadId, PartNumber: aws.Int32(1), Body: bytes.NewReader([]byte("a part")),
+	}); err != nil {
+		t.Fatalf("upload a part of %s: %v", name, err)
+	}
+}

@@ -95,6 +95,28 @@ type BatchDeleter interface {
 	DeleteBatch(ctx context.Context, names []string) error
 }
 
+// PendingUpload is an upload in parts that was begun and is neither complete nor
+// given up: one under way, or what is left of one whose process died. It takes
+// room, and no listing of objects shows it.
+type PendingUpload struct {
+	// Name is that of the object that it would become.
+	Name string
+	// ID tells uploads of one name apart.
+	ID string
+	// Begun is the store's time of its beginning.
+	Begun time.Time
+}
+
+// UploadSweeper is a bucket that shows pending uploads.
+type UploadSweeper interface {
+	// PendingUploads calls fn for every pending upload of an object whose name
+	// begins with prefix. An error of fn ends the listing and is returned as it is.
+	PendingUploads(ctx context.Context, prefix string, fn func(PendingUpload) error) error
+	// AbortUpload gives an upload up and frees its room; one that is complete or
+	// given up by now is no error.
+	AbortUpload(ctx context.Context, u PendingUpload) error
+}
+
 // Checker is a bucket with a quick look at whether it can be used at all.
 type Checker interface {
 	// Check lists at most one object below dir, without patient retries.
