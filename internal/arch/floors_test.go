@@ -58,6 +58,7 @@ func plan() map[string]rule {
 		"blockindex":  {blocks, "bucket block series pagecache"},
 		"blockwriter": {blocks, "bucket block series"},
 		"blockscan":   {blocks, "block series chunkcodec aggrchunk"},
+		"blockview":   {blocks, "block"},
 
 		"storeapi":         {wires, "block series chunkcodec aggrchunk storeapi/storepb"},
 		"storeapi/storepb": {wires, ""},
@@ -66,10 +67,10 @@ func plan() map[string]rule {
 		"promclient":       {wires, ""},
 
 		"sidecar":        {engines, "bucket block blockio blockindex pagecache series aggrchunk merge storeapi proxyapi promclient"},
-		"store":          {engines, "bucket block series blockindex pagecache aggrchunk merge storeapi"},
+		"store":          {engines, "bucket block blockview series blockindex pagecache aggrchunk merge storeapi"},
 		"query":          {engines, "block series chunkcodec aggrchunk merge dedup storeapi proxyapi query/columnar"},
 		"query/columnar": {engines, "series chunkcodec aggrchunk dedup"},
-		"compact":        {engines, "bucket block blockio blockindex blockwriter pagecache planner series aggrchunk merge dedup downsample"},
+		"compact":        {engines, "bucket block blockview blockio blockindex blockwriter pagecache planner series aggrchunk merge dedup downsample"},
 		"bucketops":      {engines, belowWires},
 
 		"query/promapi": {face, "query"},

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/varve-io/varve/pkg/blockview"
 	"github.com/varve-io/varve/pkg/bucket"
 )
 
@@ -13,7 +14,11 @@ func TestBlocksAreServedAsJSON(t *testing.T) {
 	bkt := bucket.NewMemory()
 	second, first := add(t, bkt, ups(1, hour, 2*hour, 1)), add(t, bkt, ups(1, 0, hour, 1))
 	g := open(t, bkt, nil, second, first)
-	read := func() (a blocksAnswer) {
+	type answer struct {
+		Status string
+		Data   blockview.Blocks
+	}
+	read := func() (a answer) {
 		t.Helper()
 		rec := httptest.NewRecorder()
 		g.ServeBlocks(rec, httptest.NewRequest(http.MethodGet, "/api/v1/blocks", nil))
