@@ -139,7 +139,7 @@ func refused() []daemon.Ignored {
 func ignored() []daemon.Ignored {
 	const (
 		noHalt = "an error belongs to one job, the others go on"
-		noWeb  = "the block viewer is not built yet"
+		noWeb  = "the status page needs no settings: its links are relative, and nothing can be changed through it"
 	)
 	list := []daemon.Ignored{
 		{Name: "debug.halt-on-error", Switch: true, Reason: noHalt},
@@ -149,7 +149,7 @@ func ignored() []daemon.Ignored {
 		{Name: "debug.max-compaction-level"},
 		{Name: "compact.block-max-index-size"},
 		{Name: "compact.cleanup-interval", Reason: "marked blocks are deleted whenever the bucket is looked at"},
-		{Name: "compact.progress-interval", Reason: "varve_compact_todo_jobs follows every plan"},
+		{Name: "compact.progress-interval", Reason: "the metrics of the backlog follow every plan"},
 		{Name: "block-files-concurrency"},
 		{Name: "block-discovery-strategy", Values: []string{"concurrent", "recursive"}, Reason: "the bucket is listed flat"},
 		{Name: "hash-func", Values: []string{"", "SHA256"}},

@@ -58,7 +58,11 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 
 	work := func(ctx context.Context) error {
 		d.Probe.Ready()
-		return executor.Run(ctx)
+		err := executor.Run(ctx)
+		if run := executor.LastRun(); !o.wait || run.Done+run.Failed > 0 {
+			d.Logger.Info("run ended", "ok", err == nil, "run", run)
+		}
+		return err
 	}
 	// Interrupted in this order: stop working, stop reporting.
 	return d.Run(ctx, func(g *run.Group) {
@@ -67,6 +71,6 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		} else {
 			g.Add(d.Once(work))
 		}
-		g.Add(d.HTTP(nil))
+		g.Add(d.HTTP(executor.Handler()))
 	})
 }

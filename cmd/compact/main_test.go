@@ -61,6 +61,43 @@ func TestOneShotMergesReplicasAndEnds(t *testing.T) {
 	if !strings.Contains(log.String(), "--debug.accept-malformed-index") {
 		t.Error("the flag without effect is not named in the log")
 	}
+	if want := `msg="run ended" ok=true run.done=`; strings.Count(log.String(), want) != 1 || !strings.Contains(log.String(), "run.failed=0 run.quarantined=0 run.left=0") {
+		t.Errorf("no summary that begins with %s in\n%s", want, log.String())
+	}
+}
+
+// The exit code says whether something is left that has to be looked at: a block that
+// was set aside is told once, after everything else was done.
+func TestOneShotEndsWithAnErrorWhenABlockIsSetAside(t *testing.T) {
+	dir := t.TempDir()
+	for _, replica := range []string{"a", "b"} {
+		blocktest.DirIn(t, dir, blocktest.Spec{
+			Load:   "load 15s\n  up{job=\"x\"} 1x20",
+			Labels: map[string]string{"cluster": "eu", "replica": replica},
+		})
+	}
+	indexes, err := filepath.Glob(filepath.Join(dir, "*", block.IndexFile))
+	if err != nil || len(indexes) != 2 {
+		t.Fatalf("got %v, %v", indexes, err)
+	}
+	blocktest.Flip(t, indexes[0], 0)
+	data := t.TempDir()
+	run := func() (string, error) {
+		var log bytes.Buffer
+		err := serve(t.Context(), []string{
+			"compact", "--http-address=127.0.0.1:0", "--data-dir=" + data, "--consistency-delay=0s",
+			"--deduplication.replica-label=replica", "--debug.halt-on-error", "--compact.skip-block-with-out-of-order-chunks",
+			"--objstore.config={type: FILESYSTEM, config: {directory: " + dir + "}}",
+		}, &log)
+		return log.String(), err
+	}
+	log, err := run()
+	if err == nil || !strings.Contains(err.Error(), filepath.Base(filepath.Dir(indexes[0]))) || !strings.Contains(log, "ok=false") || strings.Contains(log, "run.quarantined=0") {
+		t.Errorf("got error %v, want one that names the block, and a summary\n%s", err, log)
+	}
+	if log, err := run(); err != nil {
+		t.Errorf("the next run: %v\n%s", err, log)
+	}
 }
 
 func TestHelp(t *testing.T) {

@@ -37,6 +37,12 @@ type Executor struct {
 
 	leases *leases            // nil before the first run
 	failed map[string]failure // by the job's text
+	bounds map[block.GroupKey]bound
+	board  *board
+	holder string
+	began  time.Time // of the process, by the clock of now
+	// uploadsSeen is when pending uploads were looked at last.
+	uploadsSeen time.Time
 }
 
 // New returns an executor that works on bkt as blocks describes it.
@@ -47,8 +53,16 @@ func New(bkt objstore.Bucket, blocks blockSource, o Options, log *slog.Logger, r
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make --data-dir: %w", err)
 	}
-	e := &Executor{bkt: bkt, blocks: blocks, opts: o, log: log, metrics: newMetrics(reg), now: time.Now, failed: map[string]failure{}}
-	e.build = e.buildBlock
+	e := &Executor{
+		bkt: watch(bkt), blocks: blocks, opts: o, log: log, metrics: newMetrics(reg), now: time.Now,
+		failed: map[string]failure{}, bounds: map[block.GroupKey]bound{}, board: newBoard(), holder: newHolder(), began: time.Now(),
+	}
+	e.build = e.buildOrBlame
+	if reg != nil {
+		if err := reg.Register(scraped{e}); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
 	return e, nil
 }
 
@@ -67,7 +81,7 @@ func (e *Executor) Run(ctx context.Context) error {
 
 // openLeases finds out whether the store can tell compactors apart.
 func (e *Executor) openLeases(ctx context.Context) error {
-	l := newLeases(e.bkt, e.opts.LeaseDuration, e.log)
+	l := newLeases(e.bkt, e.holder, e.opts.LeaseDuration, e.log)
 	ok, err := conditional(ctx, e.bkt, l.holder)
 	if err != nil {
 		return err
@@ -80,19 +94,71 @@ func (e *Executor) openLeases(ctx context.Context) error {
 	return nil
 }
 
-// look gives what there is to do in the bucket now, and the names that no job may write to.
-func (e *Executor) look(ctx context.Context) ([]planner.Job, map[ulid.ULID]bool, error) {
+// look gives what is in the bucket now and what there is to do there.
+func (e *Executor) look(ctx context.Context) (sight, error) {
 	now := e.now() // what is seen may be as old as this
 	set, err := e.blocks.Fetch(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("look at the bucket: %w", err)
+		return sight{}, fmt.Errorf("look at the bucket: %w", err)
 	}
+	set = credible(set, now)
 	for _, u := range set.Unreadable {
 		e.log.Warn("block is left alone, its meta.json cannot be used", "block", u.ID, "err", u.Err)
 	}
-	jobs := planner.Plan(set, e.opts.Policy, now)
-	e.metrics.plan(jobs)
-	return jobs, e.leaving(set, now), nil
+	s := sight{at: now, set: set, leaving: e.leaving(set, now), sizes: sizes(set)}
+	s.jobs = planner.Plan(set, e.opts.Policy, now)
+	for i, j := range s.jobs {
+		s.jobs[i] = e.fit(j, s.sizes)
+	}
+	for _, n := range e.board.planned(s, neighbours(set, e.began, e.opts.Policy.ReplicaLabels)) {
+		e.log.Warn("a Thanos compactor works on a stream of this one; "+remedyNeighbour, "stream", n.Stream, "block", n.Block, "what", n.What, "at", n.At)
+	}
+	e.metrics.plan(s.jobs)
+	return s, nil
+}
+
+// sizes are those of all blocks in bytes, complete or not.
+func sizes(set *block.Set) map[ulid.ULID]int64 {
+	out := make(map[ulid.ULID]int64, len(set.Blocks)+len(set.Partial))
+	for _, b := range set.Blocks {
+		out[b.Meta.ULID] = total(b.Objects)
+	}
+	for _, p := range set.Partial {
+		out[p.ID] = total(p.Objects)
+	}
+	return out
+}
+
+func total(objects map[string]int64) (sum int64) {
+	for _, n := range objects {
+		sum += n
+	}
+	return sum
+}
+
+// farFuture is how far ahead of the clock a block may reach: further than any range that blocks are cut in.
+const farFuture = 30 * 24 * time.Hour
+
+// credible moves blocks whose times cannot be to those whose meta.json cannot be
+// used: one such block would overlap with everything that its stream ever gets.
+func credible(set *block.Set, now time.Time) *block.Set {
+	absurd := func(m *block.Meta) bool {
+		return m.MinTime < -farFuture.Milliseconds() || m.MaxTime > now.Add(farFuture).UnixMilli()
+	}
+	if !slices.ContainsFunc(set.Blocks, func(b *block.Entry) bool { return absurd(b.Meta) }) {
+		return set
+	}
+	out := *set
+	out.Unreadable = slices.Clone(set.Unreadable)
+	out.Blocks = block.Select(set.Blocks, func(b *block.Entry) bool {
+		if !absurd(b.Meta) {
+			return true
+		}
+		err := fmt.Errorf("its time range [%d, %d) lies before 1970 or after %s: %w", b.Meta.MinTime, b.Meta.MaxTime, now.Add(farFuture).UTC().Format(time.RFC3339), block.ErrCorrupt)
+		out.Unreadable = append(out.Unreadable, block.Unreadable{ID: b.Meta.ULID, Err: err})
+		return false
+	})
+	return &out
 }
 
 // leaving are the blocks that are on their way out, complete or not: a job that

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/thanos-io/objstore"
 	"go.uber.org/goleak"
 
@@ -215,56 +214,6 @@ func crashAtAnyWrite(t *testing.T, fill func(*testing.T) *bucket.Memory) {
 	}
 }
 
-func TestABlockThatCannotBeReadIsSetAsideAndTheRestGoesOn(t *testing.T) {
-	fill := replicas(t, 4)
-	for name, damage := range map[string]struct {
-		file string
-		harm func([]byte) []byte
-	}{
-		"a flipped byte in a chunk": {"chunks/000001", func(b []byte) []byte { b[40] ^= 0xff; return b }},
-		"a flipped byte in a series": {"index", func(b []byte) []byte {
-			toc, err := index.NewTOCFromByteSlice(byteSlice(b))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b[toc.LabelIndices-8] ^= 0xff // in the last series
-			return b
-		}},
-		"a wrong magic number": {"index", func(b []byte) []byte { b[0] = 0; return b }},
-		"a cut index":          {"index", func(b []byte) []byte { return b[:len(b)/2] }},
-		"an empty segment":     {"chunks/000001", func([]byte) []byte { return nil }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			bkt := fill(t)
-			bad := twoHours("a", hour+2, 10, 11, 12, 13, 70, 71, 72)
-			_, meta := blocktest.Dir(t, bad)
-			object := block.ObjectName(meta.ULID, damage.file)
-			data, _, err := bkt.GetVersion(t.Context(), object)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := bkt.Upload(t.Context(), object, strings.NewReader(string(damage.harm(data)))); err != nil {
-				t.Fatal(err)
-			}
-			err = executor(t, bkt).Run(t.Context())
-			if err == nil || !strings.Contains(err.Error(), meta.ULID.String()) {
-				t.Errorf("got error %v, want one that names %s", err, meta.ULID)
-			}
-			entry := fetch(t, bkt).Find(meta.ULID)
-			if entry == nil || entry.Deletion != nil || entry.NoCompact == nil || entry.NoCompact.Reason != "corrupt" {
-				t.Fatalf("the damaged block: got %+v, want it there and set aside", entry)
-			}
-			// Its sibling and everything else are merged.
-			for _, e := range fetch(t, bkt).Blocks {
-				if e.Deletion == nil && e.Meta.ULID != meta.ULID && e.Meta.Compaction.Level == 1 && e.Meta.Resolution() == block.Raw &&
-					e.Meta.MinTime != meta.MinTime {
-					t.Errorf("block %s of %v was left alone", e.Meta.ULID, e.Meta.Thanos.Labels)
-				}
-			}
-		})
-	}
-}
-
 func TestRetentionWaitsForWhatOutlivesIt(t *testing.T) {
 	bkt := replicas(t, 8)(t)
 	e := executor(t, bkt)
@@ -302,11 +251,6 @@ func TestABucketThatCannotBeListedIsAnError(t *testing.T) {
 		t.Errorf("got %v, want %v", err, os.ErrPermission)
 	}
 }
-
-type byteSlice []byte
-
-func (b byteSlice) Len() int                  { return len(b) }
-func (b byteSlice) Range(from, to int) []byte { return b[from:to] }
 
 type brokenSource struct{}
 

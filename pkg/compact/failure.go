@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockwriter"
 )
 
 // class says what an error asks for.
@@ -29,9 +29,9 @@ func classify(err error) class {
 	switch {
 	case errors.Is(err, errLeaseLost):
 		return lost
-	case errors.As(err, new(*corruptError)), errors.Is(err, block.ErrCorrupt):
+	case errors.As(err, new(*corruptError)):
 		return corrupt
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.ENOMEM):
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.ENOMEM), errors.Is(err, blockwriter.ErrTooLarge):
 		return resource
 	}
 	return transient
@@ -53,11 +53,11 @@ const (
 
 // again counts one more error of a job.
 func (f failure) again(err error) failure {
-	pause := longestPause
-	if f.times < 10 {
+	pause, c := longestPause, classify(err)
+	if f.times < 10 && c != resource {
 		pause = min(firstPause<<f.times, longestPause)
 	}
-	return failure{err: err, class: classify(err), times: f.times + 1, notBefore: time.Now().Add(pause)}
+	return failure{err: err, class: c, times: f.times + 1, notBefore: time.Now().Add(pause)}
 }
 
 // leaseEnd puts the reason why a lease ended in place of the error that its end caused.

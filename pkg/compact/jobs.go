@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
+	"github.com/varve-io/varve/pkg/blockwriter"
 	"github.com/varve-io/varve/pkg/planner"
 )
 
@@ -24,6 +26,10 @@ const (
 	kindDelete     = "delete"
 	kindClean      = "clean"
 )
+
+func kinds() []string {
+	return []string{kindCompact, kindDownsample, kindExpire, kindRetire, kindDelete, kindClean}
+}
 
 func kindOf(j planner.Job) string {
 	switch j.(type) {
@@ -47,7 +53,7 @@ func kindOf(j planner.Job) string {
 func (e task) do(ctx context.Context, j planner.Job) error {
 	kind := kindOf(j)
 	began := time.Now()
-	err := leaseEnd(ctx, e.run(ctx, j))
+	err := leaseEnd(ctx, e.run(withProgress(ctx, e.moved), j))
 	switch {
 	case err == nil:
 		e.metrics.jobs.WithLabelValues(kind).Inc()
@@ -65,6 +71,7 @@ type task struct {
 	bkt     objstore.Bucket
 	leaving map[ulid.ULID]bool // names that its output may not have
 	looked  time.Time          // when that was known
+	moved   *progress
 }
 
 func (e task) run(ctx context.Context, j planner.Job) error {
@@ -93,7 +100,7 @@ func (e task) compact(ctx context.Context, j planner.Compact) error {
 		details, err = "it has no sample", nil
 	}
 	if err != nil {
-		return e.setAside(ctx, err, block.NoCompactMark)
+		return e.setAside(ctx, err, block.NoCompactMark, j.Sources)
 	}
 	for _, m := range j.Sources {
 		if err := e.markDeleted(ctx, m.ULID, details); err != nil {
@@ -121,7 +128,7 @@ func (e task) downsample(ctx context.Context, j planner.Downsample) error {
 		})
 	}
 	if err != nil {
-		return e.setAside(ctx, err, block.NoDownsampleMark)
+		return e.setAside(ctx, err, block.NoDownsampleMark, []*block.Meta{j.Source})
 	}
 	return nil
 }
@@ -169,19 +176,27 @@ func (e task) buildAny(ctx context.Context, describe func(attempt int) output) (
 	return id, err
 }
 
-// setAside marks the block that a job could not read, so that the next plan goes
-// on without it, and returns the job's error.
-func (e task) setAside(ctx context.Context, err error, kind block.MarkKind) error {
-	var corrupt *corruptError
-	if !errors.As(err, &corrupt) {
+// setAside marks the block that is to blame for the error of a job, so that the
+// next plan goes on without it, and returns the error.
+func (e task) setAside(ctx context.Context, err error, kind block.MarkKind, sources []*block.Meta) error {
+	if kind == block.NoCompactMark && len(sources) <= fewest && errors.Is(err, blockwriter.ErrTooLarge) {
+		err = &corruptError{largest(sources), tooLarge, err}
+	}
+	corrupt, ok := errors.AsType[*corruptError](err)
+	if !ok {
 		return err
 	}
-	mark := block.Mark{Kind: kind, ID: corrupt.id, Reason: "corrupt", Details: corrupt.err.Error()}
+	mark := block.Mark{Kind: kind, ID: corrupt.id, Reason: string(corrupt.reason), Details: corrupt.err.Error()}
 	if markErr := e.mark(ctx, mark); markErr != nil {
 		return errors.Join(err, markErr)
 	}
-	e.metrics.quarantined.Inc()
+	e.metrics.quarantined.WithLabelValues(string(corrupt.reason)).Inc()
 	return err
+}
+
+// largest is the block with the most series: what it is merged with is too large whatever it is.
+func largest(sources []*block.Meta) ulid.ULID {
+	return slices.MaxFunc(sources, func(a, b *block.Meta) int { return cmp.Compare(a.Stats.NumSeries, b.Stats.NumSeries) }).ULID
 }
 
 func (e task) markDeleted(ctx context.Context, id ulid.ULID, details string) error {

@@ -74,9 +74,9 @@ type sighting struct {
 	changed bool      // it was seen to change: its holder is alive
 }
 
-func newLeases(bkt objstore.Bucket, duration time.Duration, log *slog.Logger) *leases {
+func newLeases(bkt objstore.Bucket, holder string, duration time.Duration, log *slog.Logger) *leases {
 	l := &leases{
-		holder: newHolder(), duration: duration, log: log,
+		holder: holder, duration: duration, log: log,
 		seen: map[string]sighting{}, since: map[string]int{}, doubtful: map[string]time.Time{},
 	}
 	l.store, _ = bkt.(bucket.Versioned)

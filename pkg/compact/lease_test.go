@@ -22,7 +22,7 @@ import (
 const stream = `{c="eu"}`
 
 func processLeases(bkt objstore.Bucket) *leases {
-	return newLeases(bkt, time.Minute, promslog.NewNopLogger())
+	return newLeases(bkt, newHolder(), time.Minute, promslog.NewNopLogger())
 }
 
 // take acquires a lease that must be free.

@@ -11,8 +11,10 @@ type metrics struct {
 	todo        *prometheus.GaugeVec
 	jobs        *prometheus.CounterVec
 	failures    *prometheus.CounterVec
-	quarantined prometheus.Counter
+	quarantined *prometheus.CounterVec
 	samples     *prometheus.CounterVec
+
+	uploadsAborted prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -28,12 +30,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		failures: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "varve_compact_job_failures_total", Help: "Attempts at a job that ended in an error, by kind.",
 		}, kind),
-		quarantined: f.NewCounter(prometheus.CounterOpts{
-			Name: "varve_compact_blocks_quarantined_total", Help: "Blocks set aside by a mark because they cannot be read.",
-		}),
+		quarantined: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "varve_compact_blocks_quarantined_total", Help: "Blocks set aside by a mark because they cannot be read, by reason.",
+		}, []string{"reason"}),
 		samples: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "varve_compact_samples_written_total", Help: "Samples in uploaded blocks, by resolution.",
 		}, []string{"resolution"}),
+		uploadsAborted: f.NewCounter(prometheus.CounterOpts{
+			Name: "varve_compact_uploads_aborted_total", Help: "Unfinished uploads aborted because nobody went on with them.",
+		}),
 	}
 }
 

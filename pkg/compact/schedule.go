@@ -23,7 +23,7 @@ import (
 // All of it belongs to the goroutine of Run; jobs hand in their outcome.
 type schedule struct {
 	*Executor
-	began time.Time
+	summary Summary
 
 	listed time.Time     // when the last look at the bucket began
 	jobs   []planner.Job // of the last plan, not started yet
@@ -41,6 +41,8 @@ type schedule struct {
 
 	elsewhere map[string]bool // leases that others have, as of this plan
 	errs      map[string]error
+	published time.Time // when it was last said what waits
+	sweeping  chan int  // brings how many uploads were aborted; nil while nobody looks
 }
 
 // holding is a lease with the number of jobs that run under it.
@@ -50,8 +52,9 @@ type holding struct {
 }
 
 type outcome struct {
-	job planner.Job
-	err error
+	job   planner.Job
+	err   error
+	moved *progress
 }
 
 // inUse stands for a number of looks that is never reached.
@@ -63,7 +66,7 @@ const maxUnseen = 8
 
 func (e *Executor) newSchedule() *schedule {
 	return &schedule{
-		Executor: e, began: time.Now(), stale: true,
+		Executor: e, summary: Summary{StartedAt: time.Now().UTC()}, stale: true,
 		free:      e.places(),
 		used:      map[ulid.ULID]int{},
 		held:      map[string]*holding{},
@@ -84,7 +87,9 @@ func (e *Executor) places() map[string]int {
 
 // run works until nothing is left that this process could do now.
 func (s *schedule) run(ctx context.Context) error {
+	defer s.sumUp()
 	defer s.drain(ctx)
+	s.sweep(ctx)
 	for ctx.Err() == nil {
 		if s.start(ctx) == 0 && s.stale || time.Since(s.listed) >= s.opts.RefreshInterval {
 			if err := s.plan(ctx); err != nil {
@@ -114,11 +119,12 @@ func (s *schedule) result() error {
 func (s *schedule) plan(ctx context.Context) error {
 	s.listed = time.Now()
 	s.leases.looks++
-	jobs, leaving, err := s.look(ctx)
+	seen, err := s.look(ctx)
 	if err != nil {
 		return err
 	}
-	s.jobs, s.leaving, s.stale = jobs, leaving, false
+	jobs := seen.jobs
+	s.jobs, s.leaving, s.stale = slices.Clone(jobs), seen.leaving, false
 	maps.DeleteFunc(s.used, func(_ ulid.ULID, ended int) bool { return ended < s.leases.looks })
 	clear(s.elsewhere)
 	planned := map[string]bool{}
@@ -160,6 +166,10 @@ func (s *schedule) start(ctx context.Context) (started int) {
 	}
 	clear(s.jobs[len(rest):])
 	s.jobs = rest
+	if time.Since(s.published) >= publishInterval {
+		s.board.waits(s.waiting())
+		s.published = time.Now()
+	}
 	for key, h := range s.held {
 		if h.running == 0 && !s.unseen(h) {
 			h.release(ctx)
@@ -226,8 +236,9 @@ func (s *schedule) launch(h *holding, j planner.Job) {
 	for _, id := range j.Blocks() {
 		s.used[id] = inUse
 	}
-	t := task{s.Executor, fence(s.bkt, h.lease), s.leaving, s.listed}
-	go func() { s.outcomes <- outcome{j, t.do(h.ctx, j)} }()
+	t := task{s.Executor, fence(s.bkt, h.lease), s.leaving, s.listed, &progress{}}
+	s.board.started(j, t.moved)
+	go func() { s.outcomes <- outcome{j, t.do(h.ctx, j), t.moved} }()
 }
 
 // wait waits for the end of a job, or until it is worth looking again.
@@ -250,16 +261,24 @@ func (s *schedule) end(o outcome) {
 	s.running--
 	s.free[kindOf(o.job)]++
 	s.stale = true
+	s.board.ended(o.job)
+	s.summary.BytesRead += o.moved.read.Load()
+	s.summary.BytesWritten += o.moved.written.Load()
 	for _, id := range o.job.Blocks() {
 		s.used[id] = s.leases.looks
 	}
 	switch {
 	case o.err == nil:
+		s.summary.Done++
 		delete(s.failed, o.job.String())
 		delete(s.errs, o.job.String())
 	case classify(o.err) == lost:
 		s.log.Info("job left to another compactor", "job", o.job, "err", o.err)
+	case classify(o.err) == resource && s.shrink(o.job):
+		s.summary.Failed++
+		s.log.Info("job is made smaller, it took more disk or memory than there is", "job", o.job)
 	default:
+		s.summary.Failed++
 		s.fail(o.job, o.err)
 	}
 }
@@ -317,5 +336,8 @@ func (s *schedule) drain(ctx context.Context) {
 	defer cancel()
 	for _, h := range s.held {
 		h.release(ctx)
+	}
+	if s.sweeping != nil {
+		s.summary.UploadsAborted += <-s.sweeping
 	}
 }

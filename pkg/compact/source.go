@@ -3,13 +3,11 @@ package compact
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
 	"sync"
 
-	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -23,28 +21,6 @@ import (
 	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/series"
 )
-
-// corruptError says that a block cannot be read; only that block is set aside.
-type corruptError struct {
-	id  ulid.ULID
-	err error
-}
-
-func (e *corruptError) Error() string { return fmt.Sprintf("read block %s: %v", e.id, e.err) }
-func (e *corruptError) Unwrap() error { return e.err }
-
-// inBlock names the block in an error, and blames the block if its bytes are to blame.
-func inBlock(id ulid.ULID, err error) error {
-	if errors.Is(err, block.ErrCorrupt) {
-		return &corruptError{id, err}
-	}
-	return fmt.Errorf("read block %s: %w", id, err)
-}
-
-// corruptf says what is wrong with the bytes of a block.
-func corruptf(format string, args ...any) error {
-	return fmt.Errorf(format+": %w", append(args, block.ErrCorrupt)...)
-}
 
 // symbolTable is what several sources add their symbols to. Symbols are added by any
 // goroutine, labels are made by one.
@@ -133,7 +109,7 @@ func openSource(ctx context.Context, bkt bucket.Reader, meta *block.Meta, r read
 	s := &source{meta: meta, files: files, symbols: symbols}
 	if err := s.open(ctx); err != nil {
 		files.Close()
-		return nil, inBlock(meta.ULID, err)
+		return nil, inBlock(meta.ULID, inPart(indexUnreadable, err))
 	}
 	return s, nil
 }
@@ -170,17 +146,17 @@ func (s *source) open(ctx context.Context) error {
 	}
 	toc, err := index.NewTOCFromByteSlice(tocBytes(tail))
 	if err != nil {
-		return corruptf("table of contents of the index: %v", err)
+		return damagedf(indexUnreadable, "table of contents of the index: %v", err)
 	}
 	head, err := s.files.Index.At(ctx, 0, index.HeaderLen)
 	if err != nil {
 		return err
 	}
 	if magic := binary.BigEndian.Uint32(head); magic != index.MagicIndex {
-		return corruptf("the index begins with %x", magic)
+		return damagedf(indexUnreadable, "the index begins with %x", magic)
 	}
 	if head[4] != index.FormatV2 && head[4] != index.FormatV3 {
-		return corruptf("the index has the format %d, of which this program reads 2 and 3", head[4])
+		return damagedf(indexUnreadable, "the index has the format %d, of which this program reads 2 and 3", head[4])
 	}
 	s.begin, s.end = int64(toc.Series), size-indexTail
 	for _, section := range []uint64{toc.LabelIndices, toc.LabelIndicesTable, toc.Postings, toc.PostingsTable} {
@@ -189,7 +165,7 @@ func (s *source) open(ctx context.Context) error {
 		}
 	}
 	if s.begin > s.end {
-		return corruptf("the index has its series at %d of %d", s.begin, size)
+		return damagedf(indexUnreadable, "the index has its series at %d of %d", s.begin, size)
 	}
 	if err := s.readSymbols(ctx, int64(toc.Symbols)); err != nil {
 		return fmt.Errorf("symbols: %w", err)
@@ -204,7 +180,7 @@ func checkSegment(ctx context.Context, segment *blockio.Object) error {
 		return err
 	}
 	if magic := binary.BigEndian.Uint32(head); magic != chunks.MagicChunks || head[4] != 1 {
-		return corruptf("%s begins with %x", segment.Name(), head)
+		return damagedf(chunkUnreadable, "%s begins with %x", segment.Name(), head)
 	}
 	return nil
 }
@@ -220,16 +196,16 @@ func (s *source) readSymbols(ctx context.Context, off int64) error {
 	if err != nil {
 		return err
 	}
-	if b, err = checked(b); err != nil {
+	if b, err = checked(b, indexChecksum); err != nil {
 		return err
 	}
 	if len(b) < 4 {
-		return corruptf("a table of %d bytes", len(b))
+		return damagedf(indexUnreadable, "a table of %d bytes", len(b))
 	}
 	d := decoder{b: b[4:]}
 	n := binary.BigEndian.Uint32(b)
 	if int(n) > len(d.b) {
-		return corruptf("%d symbols in %d bytes", n, len(d.b))
+		return damagedf(indexUnreadable, "%d symbols in %d bytes", n, len(d.b))
 	}
 	s.places = make([]uint32, n)
 	s.symbols.mu.Lock()
@@ -237,7 +213,7 @@ func (s *source) readSymbols(ctx context.Context, off int64) error {
 	for i := range s.places {
 		str := d.text()
 		if d.bad {
-			return corruptf("the table ends early")
+			return damagedf(indexUnreadable, "the table ends early")
 		}
 		if s.places[i], err = s.symbols.Add(str); err != nil {
 			return err
@@ -246,11 +222,11 @@ func (s *source) readSymbols(ctx context.Context, off int64) error {
 	return nil
 }
 
-// checked takes the checksum off the end of b, if it is right.
-func checked(b []byte) ([]byte, error) {
+// checked takes the checksum off the end of b, or gives the reason if it is wrong.
+func checked(b []byte, r reason) ([]byte, error) {
 	body := b[:len(b)-crc32.Size]
 	if crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) != binary.BigEndian.Uint32(b[len(body):]) {
-		return nil, corruptf("wrong checksum")
+		return nil, damagedf(r, "wrong checksum")
 	}
 	return body, nil
 }
@@ -310,7 +286,7 @@ func (s *sourceSet) Next() bool {
 // load reads the next series.
 func (s *sourceSet) load() (*series.Series, error) {
 	if err := s.entry(); err != nil {
-		return nil, err
+		return nil, inPart(indexUnreadable, err)
 	}
 	out := &series.Series{
 		Labels:  s.source.symbols.labels(s.places),
@@ -326,7 +302,7 @@ func (s *sourceSet) load() (*series.Series, error) {
 			continue
 		}
 		if err := s.chunk(m.ref, c); err != nil {
-			return nil, fmt.Errorf("chunk at %d of %s: %w", m.minTime, out.Labels, err)
+			return nil, fmt.Errorf("chunk at %d of %s: %w", m.minTime, out.Labels, inPart(chunkUnreadable, err))
 		}
 	}
 	return out, nil
@@ -364,14 +340,14 @@ func (s *sourceSet) entry() error {
 	}
 	size, n := binary.Uvarint(head)
 	if n <= 0 || size == 0 || size > uint64(end-s.pos) {
-		return corruptf("an entry of %d bytes", size)
+		return damagedf(indexUnreadable, "an entry of %d bytes", size)
 	}
 	b, err := in.At(s.ctx, s.pos+int64(n), int64(size)+crc32.Size)
 	if err != nil {
 		return err
 	}
 	s.pos += int64(n) + int64(len(b))
-	if b, err = checked(b); err != nil {
+	if b, err = checked(b, indexChecksum); err != nil {
 		return err
 	}
 	d := decoder{b: b}
@@ -379,13 +355,13 @@ func (s *sourceSet) entry() error {
 	for range 2 * d.count() {
 		symbol := d.uvarint()
 		if d.bad || symbol >= uint64(len(s.source.places)) {
-			return corruptf("a label of unknown symbols")
+			return damagedf(indexUnreadable, "a label of unknown symbols")
 		}
 		s.places = append(s.places, s.source.places[symbol])
 	}
 	s.metas = d.chunks(s.metas[:0])
 	if d.bad {
-		return corruptf("the entry ends early")
+		return damagedf(indexUnreadable, "the entry ends early")
 	}
 	return nil
 }
@@ -394,7 +370,7 @@ func (s *sourceSet) entry() error {
 func (s *sourceSet) chunk(ref chunks.BlockChunkRef, c *series.Chunk) error {
 	segment, off := ref.Unpack()
 	if segment < 0 || segment >= len(s.source.files.Segments) {
-		return corruptf("it is in segment %d of %d", segment+1, len(s.source.files.Segments))
+		return damagedf(chunkUnreadable, "it is in segment %d of %d", segment+1, len(s.source.files.Segments))
 	}
 	in := s.source.files.Segments[segment]
 	if segment != s.segment {
@@ -413,13 +389,13 @@ func (s *sourceSet) chunk(ref chunks.BlockChunkRef, c *series.Chunk) error {
 	}
 	size, n := binary.Uvarint(head)
 	if n <= 0 || size > maxChunk {
-		return corruptf("a chunk of %d bytes", size)
+		return damagedf(chunkUnreadable, "a chunk of %d bytes", size)
 	}
 	b, err := in.At(s.ctx, at+int64(n), 1+int64(size)+crc32.Size)
 	if err != nil {
 		return err
 	}
-	if b, err = checked(b); err != nil {
+	if b, err = checked(b, chunkChecksum); err != nil {
 		return err
 	}
 	c.Encoding, c.Data = chunkenc.Encoding(b[0]), b[1:]
