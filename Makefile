@@ -150,7 +150,7 @@ cover: ## test coverage of pkg/, into cover.out
 
 .PHONY: manifests
 manifests: build ## schema-check the Kubernetes manifests and parse their arguments
-	export VARVE_BIN='$(CURDIR)/bin' VARVE_TOOLS="$$(tools/build.sh kubeconform)"
+	export VARVE_BIN='$(CURDIR)/bin' VARVE_TOOLS="$$(tools/build.sh kubeconform promtool)"
 	go test -C manifests -count=1 ./...
 
 .PHONY: docs
