@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -67,10 +68,12 @@ func (s *schedule) sumUp() {
 			sum.Elsewhere++
 		}
 	}
+	aside := map[ulid.ULID]bool{}
 	for _, err := range s.errs {
-		if classify(err) == corrupt {
-			sum.Quarantined++
+		if e, ok := errors.AsType[*corruptError](err); ok {
+			aside[e.id] = true
 		}
 	}
+	sum.Quarantined = len(aside)
 	s.board.finished(*sum, s.waiting())
 }
