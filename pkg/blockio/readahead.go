@@ -14,6 +14,7 @@ import (
 type ReadAhead struct {
 	window int64
 	gate   chan struct{}
+	single bool // no window is fetched before it is asked for
 }
 
 const (
@@ -28,6 +29,12 @@ const (
 func NewReadAhead(memory int64, objects, requests int) *ReadAhead {
 	window := memory / int64(2*max(objects, 1)) // the one that is read, and the next
 	return &ReadAhead{window: min(max(window, minWindow), maxWindow), gate: make(chan struct{}, requests)}
+}
+
+// Sparse is for objects of which something is read here and there: in small windows,
+// each when it is asked for, by so many requests at a time.
+func Sparse(requests int) *ReadAhead {
+	return &ReadAhead{window: minWindow, gate: make(chan struct{}, requests), single: true}
 }
 
 // Object is an object that is mostly read from front to end: in windows, the next
@@ -129,7 +136,7 @@ func (o *Object) move(ctx context.Context, off int64) error {
 		return f.err
 	}
 	o.cur = f.window
-	if end := o.cur.end(); end < o.size {
+	if end := o.cur.end(); end < o.size && !o.ahead.single {
 		o.next = o.fetch(ctx, end)
 	}
 	return nil

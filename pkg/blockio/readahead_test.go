@@ -19,6 +19,11 @@ import (
 // remoteIndex is a block with an index of n random bytes, opened with little memory.
 func remoteIndex(t *testing.T, bkt *bucket.Memory, wrap func(bucket.Reader) bucket.Reader, n int) (*blockio.Object, []byte) {
 	t.Helper()
+	return remoteIndexBy(t, bkt, wrap, n, blockio.NewReadAhead(1, 1, 2))
+}
+
+func remoteIndexBy(t *testing.T, bkt *bucket.Memory, wrap func(bucket.Reader) bucket.Reader, n int, ahead *blockio.ReadAhead) (*blockio.Object, []byte) {
+	t.Helper()
 	dir, meta := blocktest.Dir(t, blocktest.Spec{Load: "load 30s\n\tup 0+1x20", Labels: map[string]string{"cluster": "eu"}})
 	blocktest.Upload(t, bkt, dir)
 	want := make([]byte, n)
@@ -28,7 +33,6 @@ func remoteIndex(t *testing.T, bkt *bucket.Memory, wrap func(bucket.Reader) buck
 		t.Fatal(err)
 	}
 	meta.Thanos.Files = nil
-	ahead := blockio.NewReadAhead(1, 1, 2)
 	remote, err := blockio.Open(t.Context(), wrap(bkt), meta, ahead, ahead)
 	if err != nil {
 		t.Fatal(err)
@@ -83,6 +87,21 @@ func TestASmallObjectIsReadAtOnce(t *testing.T) {
 	}
 	if got := log.Count(buckettest.GetRange); got != 1 {
 		t.Errorf("got %d requests, want 1", got)
+	}
+}
+
+func TestSparseReadingAsksForNothingMore(t *testing.T) {
+	bkt := bucket.NewMemory()
+	log := buckettest.NewLog(bkt)
+	index, want := remoteIndexBy(t, bkt, func(bucket.Reader) bucket.Reader { return log }, 900_001, blockio.Sparse(2))
+	for _, off := range []int64{0, 500_000, 500_100, 300_000} {
+		got, err := index.At(t.Context(), off, 1000)
+		if err != nil || !bytes.Equal(got, want[off:off+1000]) {
+			t.Fatalf("at %d: %d bytes, %v", off, len(got), err)
+		}
+	}
+	if n := log.Count(buckettest.GetRange); n != 3 {
+		t.Errorf("got %d requests, want 3", n)
 	}
 }
 

@@ -11,10 +11,6 @@ import (
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// sampleMemory makes windows of a quarter of a megabyte: a small block is read back in
-// few requests, and of a large one little that nobody asks for.
-const sampleMemory = 512 << 10
-
 // verify reads a block back from the bucket, before its meta.json vouches for it: all
 // of its index, and some of its series. It looks at checksums, at the order of series
 // and chunks, at their times, at the counts that its metadata states, and at whether
@@ -29,7 +25,7 @@ func (e *Executor) verify(ctx context.Context, d *draft) error {
 func verify(ctx context.Context, bkt bucket.Reader, d *draft) error {
 	meta := *d.meta
 	meta.Thanos.Files = d.into.Files()
-	few := readers{index: blockio.NewReadAhead(indexMemory, 1, 2), segments: blockio.NewReadAhead(sampleMemory, 1, 2)}
+	few := readers{index: blockio.NewReadAhead(indexMemory, 1, 2), segments: blockio.Sparse(2)}
 	s, err := openSource(ctx, bkt, &meta, few, newSymbolTable())
 	if err != nil {
 		return blameless(err)
