@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,6 +102,84 @@ func TestOneShotEndsWithAnErrorWhenABlockIsSetAside(t *testing.T) {
 	}
 	if log, err := run(); err != nil {
 		t.Errorf("the next run: %v\n%s", err, log)
+	}
+}
+
+// logs is what a running process writes.
+type logs struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// address is where the process listens, once it says so.
+func (l *logs) address() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := regexp.MustCompile(`Listening on" address=(\S+)`).FindStringSubmatch(l.text.String())
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+func TestTheStatusIsServedWhileItWaits(t *testing.T) {
+	dir := t.TempDir()
+	_, meta := blocktest.DirIn(t, dir, blocktest.Spec{Load: "load 15s\n  up{job=\"x\"} 1x20", Labels: map[string]string{"cluster": "eu"}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	log := new(logs)
+	done := make(chan error, 1)
+	go func() {
+		done <- serve(ctx, []string{
+			"compact", "--wait", "--http-address=127.0.0.1:0", "--data-dir=" + t.TempDir(), "--consistency-delay=0s",
+			"--objstore.config={type: FILESYSTEM, config: {directory: " + dir + "}}",
+		}, log)
+	}()
+	defer http.DefaultClient.CloseIdleConnections()
+	get := func(path string) string {
+		address := log.address()
+		if address == "" {
+			return ""
+		}
+		resp, err := http.Get("http://" + address + path)
+		if err != nil {
+			return ""
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return ""
+		}
+		return string(body)
+	}
+	for path, want := range map[string]string{
+		"/":                       "<h1>Varve compactor</h1>",
+		"/api/v1/jobs":            `"lastRun":{"startedAt"`,
+		"/api/v1/blocks":          meta.ULID.String(),
+		"/metrics":                "varve_compact_last_look_timestamp_seconds",
+		"/-/ready":                "",
+		"/api/v1/blocks?view=any": "none of global and loaded",
+	} {
+		deadline := time.After(time.Minute)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for body := get(path); !strings.Contains(body, want) || body == ""; body = get(path) {
+			select {
+			case <-tick.C:
+			case <-deadline:
+				t.Fatalf("%s does not say %q: %s", path, want, body)
+			}
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("stopped with %v", err)
 	}
 }
 

@@ -37,6 +37,7 @@ type sight struct {
 	at      time.Time
 	set     *block.Set
 	jobs    []planner.Job
+	held    []planner.Held
 	leaving map[ulid.ULID]bool // names that outputs may not have
 	sizes   map[ulid.ULID]int64
 }

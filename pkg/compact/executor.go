@@ -106,7 +106,7 @@ func (e *Executor) look(ctx context.Context) (sight, error) {
 		e.log.Warn("block is left alone, its meta.json cannot be used", "block", u.ID, "err", u.Err)
 	}
 	s := sight{at: now, set: set, leaving: e.leaving(set, now), sizes: sizes(set)}
-	s.jobs = planner.Plan(set, e.opts.Policy, now)
+	s.jobs, s.held = planner.Explain(set, e.opts.Policy, now)
 	for i, j := range s.jobs {
 		s.jobs[i] = e.fit(j, s.sizes)
 	}

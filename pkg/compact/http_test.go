@@ -194,3 +194,21 @@ func TestThanosIsSeenByWhatItWroteSinceTheStart(t *testing.T) {
 		})
 	}
 }
+
+func TestBlocksInNoJobSayWhy(t *testing.T) {
+	bkt := replicas(t, 2)(t)
+	e := executor(t, bkt)
+	e.now = func() time.Time { return time.UnixMilli((hour + 3) * time.Hour.Milliseconds()) }
+	if err := e.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r := answer[Report](t, ask(t, e, "/api/v1/jobs"))
+	if len(r.Held) == 0 || r.HeldBlocks != len(r.Held) || r.Held[0].For != "range" || r.Held[0].Until == nil || !strings.Contains(r.Held[0].Detail, "8h") {
+		t.Errorf("got %+v", r.Held)
+	}
+	page := ask(t, e, "/").Body.String()
+	wellFormed(t, page)
+	if !strings.Contains(page, "In no job yet") {
+		t.Errorf("the page does not say it:\n%s", page)
+	}
+}

@@ -21,9 +21,13 @@ type Report struct {
 	Running []Running `json:"running"`
 	// Waiting are jobs in the order in which they will be begun, the first of them if
 	// there are very many: WaitingJobs is their number.
-	Waiting     []Waiting     `json:"waiting"`
-	WaitingJobs int           `json:"waitingJobs"`
-	Backlog     []Backlog     `json:"backlog"`
+	Waiting     []Waiting `json:"waiting"`
+	WaitingJobs int       `json:"waitingJobs"`
+	Backlog     []Backlog `json:"backlog"`
+	// Held are blocks that are in no job although something is still to become of
+	// them, the first of them if there are very many: HeldBlocks is their number.
+	Held        []Held        `json:"held"`
+	HeldBlocks  int           `json:"heldBlocks"`
 	Quarantined []Quarantined `json:"quarantined"`
 	Reclaimable []Reclaimable `json:"reclaimable"`
 	Neighbours  []Neighbour   `json:"neighbours"`
@@ -63,6 +67,17 @@ type Waiting struct {
 	Attempts int    `json:"attempts,omitempty"`
 }
 
+// Held is a block that waits for something before it is in a job.
+type Held struct {
+	Block      ulid.ULID `json:"block"`
+	Stream     string    `json:"stream"`
+	Resolution string    `json:"resolution"`
+	// For is what it waits for: fresh (its own age), replica, neighbour, range, coarser or mark.
+	For    string     `json:"for"`
+	Detail string     `json:"detail"`
+	Until  *time.Time `json:"until,omitempty"`
+}
+
 // Quarantined is a block that is left out of work because of what is wrong with it,
 // or because somebody said so.
 type Quarantined struct {
@@ -87,7 +102,7 @@ type Reclaimable struct {
 	Why string    `json:"why"`
 }
 
-// shown is how many jobs a report lists at most.
+// shown is how many jobs, and blocks that are held, a report lists at most.
 const shown = 1000
 
 // Report says what is known now.
@@ -96,7 +111,7 @@ func (e *Executor) Report() Report {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := Report{
-		Holder: e.holder, Running: b.runningNow(), WaitingJobs: len(b.waiting), Waiting: []Waiting{}, Backlog: b.backlog(),
+		Holder: e.holder, Running: b.runningNow(), WaitingJobs: len(b.waiting), Waiting: []Waiting{}, Backlog: b.backlog(), Held: []Held{},
 		Quarantined: []Quarantined{}, Reclaimable: []Reclaimable{}, Neighbours: slices.Clone(b.alien.seen),
 	}
 	if !b.last.EndedAt.IsZero() {
@@ -108,6 +123,15 @@ func (e *Executor) Report() Report {
 	}
 	for _, w := range b.waiting[:min(len(b.waiting), shown)] {
 		r.Waiting = append(r.Waiting, b.described(w))
+	}
+	r.HeldBlocks = len(b.sight.held)
+	for _, h := range b.sight.held[:min(r.HeldBlocks, shown)] {
+		out := Held{Block: h.Block.ULID, Stream: h.Group.Stream, Resolution: h.Group.Resolution.String(), For: string(h.Why), Detail: h.Detail}
+		if !h.Until.IsZero() {
+			until := h.Until.UTC()
+			out.Until = &until
+		}
+		r.Held = append(r.Held, out)
 	}
 	if set := b.sight.set; set != nil {
 		r.RefreshedAt = &b.sight.at

@@ -16,7 +16,10 @@ import (
 // valid. An empty plan means that nothing is left to do at this time. Equal
 // arguments give equal plans; the set is not changed, and jobs point into it.
 func Plan(set *block.Set, policy Policy, now time.Time) []Job {
-	s := look(set, policy, now)
+	return look(set, policy, now).plan(set)
+}
+
+func (s *state) plan(set *block.Set) []Job {
 	jobs := s.retire()
 	expire := s.expire() // first, so that nothing else is done to what goes
 	for _, g := range s.groups {

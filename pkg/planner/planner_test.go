@@ -85,6 +85,19 @@ func BenchmarkPlan(b *testing.B) {
 	}
 }
 
+// BenchmarkExplain has a bucket in which nothing is ready and every block says so.
+func BenchmarkExplain(b *testing.B) {
+	set, _ := manyBlocks(100_000)
+	p := Defaults()
+	p.ReplicaLabels = []string{"r"}
+	b.ReportAllocs()
+	for b.Loop() {
+		if jobs, held := Explain(set, p, time.Unix(0, 0)); len(jobs) > 0 || len(held) != len(set.Blocks) {
+			b.Fatalf("%d jobs, and %d blocks that are held", len(jobs), len(held))
+		}
+	}
+}
+
 // manyBlocks is a backlog of two-hour blocks of ten streams of two replicas each.
 func manyBlocks(n int) (*block.Set, time.Time) {
 	set := &block.Set{}

@@ -28,6 +28,7 @@ import (
 //	block A 0h-2h {c=eu,r=a} [res=5m] [level=2] [sources=A,B] [uploaded=3h] [marked=4h] [index=0.5GiB] [nocompact=reason] [nodownsample=reason]
 //	partial P modified=5h [marked=4h]
 //	plan     the jobs of one plan
+//	held     the blocks that no job has although something is to become of them, and why
 //	run      plan and do, until the plan is empty
 //	set      what is there now
 func TestScripts(t *testing.T) {
@@ -95,12 +96,28 @@ func (w *world) command(words []string) (answer []string, err error) {
 			answer = append(answer, w.describe(j))
 		}
 		return answer, nil
+	case "held":
+		answer = []string{}
+		_, held := Explain(w.set(), w.policy, w.now)
+		for _, h := range held {
+			answer = append(answer, w.heldText(h))
+		}
+		return answer, nil
 	case "run":
 		return w.exhaust()
 	case "set":
 		return w.show(), nil
 	}
 	return nil, fmt.Errorf("unknown command")
+}
+
+// heldText is "A range until 10h: its range of …".
+func (w *world) heldText(h Held) string {
+	text := fmt.Sprintf("%s %s", w.names[h.Block.ULID], h.Why)
+	if !h.Until.IsZero() {
+		text += " until " + duration(time.Duration(h.Until.UnixMilli())*time.Millisecond)
+	}
+	return text + ": " + h.Detail
 }
 
 // options gives the words of the form key=value; a bare key has an empty value.
