@@ -216,7 +216,7 @@ func TestReadersOfTheSameBytesShareOneRequest(t *testing.T) {
 				started.Add(1)
 				done.Go(func() {
 					ranges := []Range{{Object: f.object(), Off: pageSize, Len: 4 * pageSize}, {Object: f.object(), Off: 2 * pageSize, Len: 100}}
-					b := &batch{c: c, usage: new(Usage), wants: []want{{Range: &ranges[0]}, {Range: &ranges[1]}}}
+					b := &batch{c: c, from: c.fetcher, usage: new(Usage), wants: []want{{Range: &ranges[0]}, {Range: &ranges[1]}}}
 					for i := range b.wants {
 						b.look(&b.wants[i])
 					}

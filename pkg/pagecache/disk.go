@@ -24,6 +24,10 @@ const (
 	// recordCharge is the least that a record takes of the limit, so that the index
 	// in memory stays below 2 % of what is on disk.
 	recordCharge = 4 << 10
+	// goodWrite is how many bytes are worth a write, and a small disk's segment is worth
+	// segmentWrites.
+	goodWrite     = 512 << 10
+	segmentWrites = 8
 	// maxQueued are bytes that wait to be written; what comes while there are more is
 	// not kept on disk.
 	maxQueued = 16 << 20
@@ -67,15 +71,31 @@ type disk struct {
 	sealed [2][]*segment // oldest first, by generation
 	active [2]*segment   // that is written to, or nil
 	next   uint32        // number of the next segment
-	room   int64         // at most limit; less on a disk that was full
+	staged staged
+	room   int64 // at most limit; less on a disk that was full
 	looked time.Time
 	done   chan struct{}
 }
 
-// job is a record to be written.
+// job is a record to be written: extents of a page, which lie in a buffer that the job
+// holds. A record that was forgotten has none.
 type job struct {
-	place
-	data []byte
+	page    pageKey
+	extents []extent
+	held    *buffer
+}
+
+// staged is records of one generation that are written together.
+type staged struct {
+	generation generation
+	data       []byte
+	places     []place
+}
+
+// size is about the length of the record.
+func (j job) size() int64 {
+	n := int64(recordHeader + len(j.page.object.Name) + len(j.page.object.Version) + extentHeader*len(j.extents))
+	return n + extents(j.extents).size()
 }
 
 // segmentLength is from where on a segment is finished.
@@ -220,7 +240,7 @@ func (p *part) takeAll(pieces []*piece, x extents, pool *buffers) {
 // take copies a piece out of an extent that covers it.
 func (p *part) take(piece *piece, e extent, pool *buffers) {
 	if p.data == nil {
-		p.data = pool.get(p.end - p.off)
+		p.own(pool, pool.get(p.end-p.off))
 	}
 	piece.part, piece.bytes = p, p.data[piece.off-p.off:piece.end-p.off]
 	copy(piece.bytes, e.slice(piece.off, piece.end))
@@ -275,30 +295,22 @@ func (d *disk) pausing() bool {
 	return !d.retryAt.IsZero() && time.Now().Before(d.retryAt)
 }
 
-// keep has extents of a page written, unless too much waits already. It reports
-// whether it will be.
-func (d *disk) keep(k pageKey, x []extent) bool {
-	if len(k.object.Name) > maxName || len(k.object.Version) > maxName {
+// keep has extents of a page written, which lie in a buffer, or are never overwritten if
+// held is nil, unless too much waits already. It reports whether it will be.
+func (d *disk) keep(k pageKey, x []extent, held *buffer) bool {
+	if len(k.object.Name) > maxName || len(k.object.Version) > maxName || d.pausing() {
 		return false
 	}
-	var n int64
-	for _, e := range x {
-		n += int64(len(e.data)) + extentHeader
-	}
-	n += recordHeader + int64(len(k.object.Name)+len(k.object.Version))
-	if d.pausing() {
-		return false
-	}
-	data, p := encodeRecord(d.pool.get(n)[:0], k, x)
+	j := job{k, x, held}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.queued+int64(len(data)) > maxQueued {
+	if d.closed || d.queued+j.size() > maxQueued {
 		d.metrics.diskSkipped.Inc()
-		d.pool.put(data)
 		return false
 	}
-	d.queue = append(d.queue, job{p, data})
-	d.queued += int64(len(data))
+	held.retain()
+	d.queue = append(d.queue, j)
+	d.queued += j.size()
 	d.more.Signal()
 	return true
 }
@@ -312,8 +324,8 @@ func (d *disk) forget(k pageKey) {
 		d.index.remove(i)
 	}
 	for i, j := range d.queue {
-		if j.key == key {
-			d.queue[i].data = nil
+		if j.page == k {
+			d.queue[i].extents = nil
 		}
 	}
 	if d.writing {

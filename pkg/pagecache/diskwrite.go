@@ -22,8 +22,9 @@ func (d *disk) write() {
 		d.mu.Unlock()
 		for _, j := range jobs {
 			d.writeJob(j)
-			d.pool.put(j.data)
+			j.held.release()
 		}
+		d.writeStaged()
 		d.mu.Lock()
 		d.writing = false
 		clear(d.forgot)
@@ -37,49 +38,83 @@ func (d *disk) write() {
 	}
 }
 
-// writeJob writes one record, unless the disk is left alone.
+// writeJob stages one record, unless the disk is left alone.
 func (d *disk) writeJob(j job) {
-	if len(j.data) == 0 || d.pausing() {
+	if len(j.extents) == 0 || d.pausing() {
 		return
 	}
 	if now := time.Now(); now.Sub(d.looked) > lookInterval {
 		d.look()
 		d.looked = now
 	}
-	for d.tooMuch(int64(len(j.data))) {
+	for d.tooMuch(int64(len(d.staged.data)) + j.size()) {
 		d.evict()
 	}
 	d.mu.Lock()
 	g := fresh
-	if d.ghosts.remove(j.key) {
+	if d.ghosts.remove(j.page.diskKey()) {
 		g = kept
 	}
 	d.mu.Unlock()
-	d.judge(d.append(g, j, nil))
+	if d.staged.generation != g {
+		d.writeStaged()
+	}
+	var p place
+	d.staged.generation = g
+	d.staged.data, p = encodeRecord(d.staged.data, j.page, j.extents)
+	d.staged.places = append(d.staged.places, p)
+	if int64(len(d.staged.data)) >= min(goodWrite, d.segment/segmentWrites) {
+		d.writeStaged()
+	}
 }
 
-// append writes a record to the active segment of a generation, where a record of an
-// older segment may move.
-func (d *disk) append(g generation, j job, moves *candidate) error {
-	s, err := d.ready(g)
+// writeStaged writes the staged records.
+func (d *disk) writeStaged() {
+	if len(d.staged.places) > 0 {
+		d.judge(d.append(&d.staged))
+	}
+	d.staged.data, d.staged.places = d.staged.data[:0], d.staged.places[:0]
+}
+
+// append writes records to the active segment of their generation.
+func (d *disk) append(all *staged) error {
+	s, err := d.ready(all.generation)
 	if err != nil {
 		return err
 	}
-	pos, err := s.append(j.data)
+	pos, err := s.append(all.data)
 	if err != nil {
 		return err
 	}
-	d.metrics.diskWritten.Add(float64(len(j.data)))
+	d.metrics.diskWritten.Add(float64(len(all.data)))
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case moves != nil && d.index.is(moves.number, moves.record):
-		r := &d.index.records[moves.number]
+	for _, p := range all.places {
+		if !d.forgot[p.key] {
+			s.records = append(s.records, d.index.add(row{p, uint32(pos)}, s.number))
+		}
+		pos += int64(p.length)
+	}
+	return nil
+}
+
+// appendMoved writes a record of an older segment to the active one of the kept.
+func (d *disk) appendMoved(c candidate, data []byte) error {
+	s, err := d.ready(kept)
+	if err != nil {
+		return err
+	}
+	pos, err := s.append(data)
+	if err != nil {
+		return err
+	}
+	d.metrics.diskWritten.Add(float64(len(data)))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.index.is(c.number, c.record) { // else it was forgotten meanwhile
+		r := &d.index.records[c.number]
 		r.pos, r.segment = uint32(pos), s.number
-		s.records = append(s.records, moves.number)
-	case moves != nil: // it was forgotten meanwhile
-	case !d.forgot[j.key]:
-		s.records = append(s.records, d.index.add(row{j.place, uint32(pos)}, s.number))
+		s.records = append(s.records, c.number)
 	}
 	return nil
 }
@@ -182,7 +217,7 @@ func (d *disk) tooMuch(n int64) bool {
 	d.mu.Lock()
 	live := d.index.live
 	d.mu.Unlock()
-	return d.size()+n+tableRow > d.room-d.segment-2*maxRecord || live >= d.mostRecords()
+	return d.size()+n+tableRow > d.room-d.segment-2*maxRecord || live+len(d.staged.places) >= d.mostRecords()
 }
 
 // evict removes the oldest segment of a generation: a fresh one if those have more than a
@@ -237,7 +272,7 @@ func (d *disk) move(c candidate, from generation) {
 	if gone || err != nil {
 		return
 	}
-	if err := d.append(kept, job{c.place, data}, &c); err != nil {
+	if err := d.appendMoved(c, data); err != nil {
 		d.judge(err)
 	}
 }

@@ -39,6 +39,7 @@ type fetcher struct {
 	metrics *metrics
 	slots   *slots
 	pace    *pace
+	waiting waiting
 	running sync.WaitGroup // requests
 }
 
@@ -54,17 +55,17 @@ func (f *fetcher) price() price {
 	return price{always: always, most: most, free: f.slots.free(), part: f.opts.PartBytes}
 }
 
-// fetch brings parts and settles every one of them, also after an error.
-func (f *fetcher) fetch(ctx context.Context, u *Usage, parts []*part, settle func(*part, error)) error {
+// fetch implements bringer.
+func (f *fetcher) fetch(ctx context.Context, u *Usage, parts []*part, settle func(*part, error)) ([]*part, error) {
 	if len(parts) == 1 { // the common case
-		return f.bring(ctx, u, parts[0], settle)
+		return parts, f.bring(ctx, u, parts[0], settle)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.opts.Concurrency)
 	for _, p := range parts {
 		g.Go(func() error { return f.bring(ctx, u, p, settle) })
 	}
-	return g.Wait()
+	return parts, g.Wait()
 }
 
 // bring reads a part and settles it.
@@ -72,7 +73,7 @@ func (f *fetcher) bring(ctx context.Context, u *Usage, p *part, settle func(*par
 	data, err := f.persist(ctx, u, p)
 	switch {
 	case err == nil:
-		p.data = data
+		p.own(f.buffers, data)
 		for _, piece := range p.pieces {
 			piece.part, piece.bytes = p, data[piece.off-p.off:piece.end-p.off]
 		}
@@ -87,11 +88,18 @@ func (f *fetcher) bring(ctx context.Context, u *Usage, p *part, settle func(*par
 
 // persist asks for a part until it comes, a few times.
 func (f *fetcher) persist(ctx context.Context, u *Usage, p *part) ([]byte, error) {
+	if p.flow != nil && p.flow.resumes() { // a connection that waited for long may be gone
+		if data, err := f.ask(ctx, u, p); err == nil || ctx.Err() != nil {
+			return data, err
+		}
+		p.flow = nil
+	}
 	for n := 1; ; n++ {
 		data, err := f.ask(ctx, u, p)
 		if err == nil || ctx.Err() != nil || !passes(err) {
 			return data, err
 		}
+		p.flow = nil
 		if n == f.opts.Attempts {
 			return nil, fmt.Errorf("after %d attempts: %w", n, err)
 		}
@@ -128,6 +136,7 @@ func (f *fetcher) judge(ctx context.Context, err error, start time.Time) error {
 	case err == nil:
 		f.slots.succeeded()
 	case errors.Is(cause, errHangs):
+		f.waiting.giveUp()
 		return cause
 	case errors.Is(err, bucket.ErrThrottled):
 		f.metrics.throttled.Inc()
@@ -157,17 +166,16 @@ func (f *fetcher) ask(ctx context.Context, u *Usage, p *part) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // the slower request
 	answers := make(chan answer, 2)
-	begin := func(hedged bool) {
-		u.Requests.Add(1)
-		f.metrics.requests.Inc()
+	begin := func(w *flow, hedged bool) {
 		f.running.Go(func() {
 			defer f.slots.release()
-			data, err := f.request(ctx, u, p)
+			data, err := f.request(ctx, u, p, w)
 			answers <- answer{data, err, hedged}
 		})
 	}
 	n, start := p.end-p.off, time.Now()
-	begin(false)
+	resumes := p.flow != nil && p.flow.resumes()
+	begin(p.flow, false)
 	late := time.NewTimer(f.pace.slowAfter(n))
 	defer late.Stop()
 	for flying := 1; ; {
@@ -176,11 +184,11 @@ func (f *fetcher) ask(ctx context.Context, u *Usage, p *part) ([]byte, error) {
 			if flying--; a.err != nil && flying > 0 {
 				continue
 			}
-			if a.err == nil {
+			if a.err == nil && !resumes {
 				f.pace.answered(time.Since(start), n)
-				if a.hedged {
-					f.metrics.hedgesWon.Inc()
-				}
+			}
+			if a.err == nil && a.hedged {
+				f.metrics.hedgesWon.Inc()
 			}
 			return a.data, a.err
 		case <-late.C:
@@ -194,7 +202,7 @@ func (f *fetcher) ask(ctx context.Context, u *Usage, p *part) ([]byte, error) {
 			flying++
 			u.Hedges.Add(1)
 			f.metrics.hedges.Inc()
-			begin(true)
+			begin(nil, true)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -213,26 +221,37 @@ func (f *fetcher) mayHedge() bool {
 	return true
 }
 
-// request makes one request. It holds a slot.
-func (f *fetcher) request(ctx context.Context, u *Usage, p *part) (_ []byte, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// request reads a part from a flow, by a request of its own if w is nil. It holds a slot.
+func (f *fetcher) request(ctx context.Context, u *Usage, p *part, w *flow) (_ []byte, err error) {
+	if w == nil {
+		w = newFlow(ctx, p.object, p.off, p.end)
+		defer w.drop()
+	}
+	defer context.AfterFunc(ctx, func() { w.cancel(context.Cause(ctx)) })()
 	patience, start := f.patience(), time.Now()
-	hang := time.AfterFunc(patience, func() { cancel(hung(patience)) })
+	hang := time.AfterFunc(patience, func() { w.cancel(hung(patience)) })
 	defer hang.Stop()
-	defer func() { err = f.judge(ctx, err, start) }()
+	defer func() { err = f.judge(w.ctx, err, start) }()
 
-	n := p.end - p.off
-	rc, err := f.bkt.GetRange(ctx, p.object.Name, p.off, n)
+	resumes, err := w.enter()
 	if err != nil {
 		return nil, err
 	}
-	defer rc.Close()
+	defer func() { w.rest(err) }()
+	if resumes {
+		err = w.skip(f, u, p.off-w.off)
+	} else {
+		err = w.open(f, u) //nolint:contextcheck // an answer outlives the step that it began with
+	}
+	if err != nil {
+		return nil, err
+	}
+	n := p.end - p.off
 	data := f.buffers.get(n)
 	read, first := 0, time.Duration(0)
 	for read < len(data) && err == nil {
 		var k int
-		k, err = rc.Read(data[read:])
+		k, err = w.body.Read(data[read:])
 		if read += k; k > 0 {
 			if first == 0 {
 				first = time.Since(start)
@@ -240,17 +259,24 @@ func (f *fetcher) request(ctx context.Context, u *Usage, p *part) (_ []byte, err
 			hang.Reset(patience)
 		}
 	}
-	u.Fetched.Add(int64(read))
-	f.metrics.fetched.Add(float64(read))
-	switch {
-	case read == len(data):
-		f.pace.arrived(first, time.Since(start), n)
+	w.off += int64(read)
+	f.count(u, int64(read))
+	if read == len(data) {
+		if !resumes {
+			late := time.Duration(max(0, w.asked.Load()-start.UnixNano()))
+			f.pace.arrived(first-late, time.Since(start)-late, n)
+		}
 		return data, nil
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		err = fmt.Errorf("%w: %d bytes at %d instead of %d", ErrShort, read, p.off, n)
-	default:
-		err = fmt.Errorf("%w after %d bytes: %w", errBroken, read, err)
 	}
 	f.buffers.put(data)
-	return nil, err
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("%w: %d bytes at %d instead of %d", ErrShort, read, p.off, n)
+	}
+	return nil, fmt.Errorf("%w after %d bytes: %w", errBroken, read, err)
+}
+
+// count books bytes that came.
+func (f *fetcher) count(u *Usage, n int64) {
+	u.Fetched.Add(n)
+	f.metrics.fetched.Add(float64(n))
 }

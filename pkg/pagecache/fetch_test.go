@@ -146,7 +146,7 @@ func TestFaultsOfBucketAndDiskNeverChangeAnswers(t *testing.T) {
 		for seed := range int64(4) {
 			wg.Go(func() {
 				rnd := rand.New(rand.NewSource(seed))
-				for range 40 {
+				for range 80 {
 					ranges := randomRanges(rnd, r.object(""))
 					r.mustRead(t, c, ranges...)
 				}

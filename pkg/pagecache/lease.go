@@ -11,8 +11,7 @@ import (
 // Lease holds nothing and may be used like any other.
 type Lease struct {
 	refs  atomic.Int32
-	pool  *buffers
-	holds [][]byte
+	holds []*buffer
 }
 
 // Retain makes one more Release necessary, for example one for each message that
@@ -33,7 +32,7 @@ func (l *Lease) Release() {
 		panic("pagecache: a lease was released more often than retained")
 	case n == 0:
 		for _, b := range l.holds {
-			l.pool.put(b)
+			b.release()
 		}
 		l.holds = nil
 	}
@@ -45,19 +44,45 @@ func (l *Lease) Size() (n int64) {
 		return 0
 	}
 	for _, b := range l.holds {
-		n += int64(cap(b))
+		n += int64(cap(b.bytes))
 	}
 	return n
 }
 
-// hold puts a buffer under the lease; l may be nil.
-func (l *Lease) hold(pool *buffers, b []byte) *Lease {
+// hold puts a buffer under the lease, which releases it; l may be nil.
+func (l *Lease) hold(b *buffer) *Lease {
 	if l == nil {
-		l = &Lease{pool: pool}
+		l = &Lease{}
 		l.refs.Store(1)
 	}
 	l.holds = append(l.holds, b)
 	return l
+}
+
+// buffer is bytes of a pool that several hold: a lease, and the disk until it has them.
+// A nil buffer is one that nobody gives back.
+type buffer struct {
+	refs  atomic.Int32
+	pool  *buffers
+	bytes []byte
+}
+
+func newBuffer(pool *buffers, b []byte) *buffer {
+	held := &buffer{pool: pool, bytes: b}
+	held.refs.Store(1)
+	return held
+}
+
+func (b *buffer) retain() {
+	if b != nil {
+		b.refs.Add(1)
+	}
+}
+
+func (b *buffer) release() {
+	if b != nil && b.refs.Add(-1) == 0 {
+		b.pool.put(b.bytes)
+	}
 }
 
 const (
@@ -66,11 +91,19 @@ const (
 	minBuffer = 32 << 10
 	maxBuffer = 32 << 20
 	steps     = 4
+	// maxIdle is how many bytes of buffers wait for their next use whatever the garbage
+	// collector does; more of them wait until it comes.
+	maxIdle = 8 << 20
 )
 
 // buffers are those that wait for their next use.
 type buffers struct {
 	classes [64 * steps]sync.Pool
+
+	mu   sync.Mutex
+	idle [64 * steps][][]byte
+	size int64 // of idle
+
 	// spoil is called with what comes back; tests find with it who kept using it.
 	spoil func([]byte)
 }
@@ -88,6 +121,15 @@ func (p *buffers) get(n int64) []byte {
 		return make([]byte, n)
 	}
 	c, size := class(int(n))
+	p.mu.Lock()
+	if k := len(p.idle[c]) - 1; k >= 0 {
+		b := p.idle[c][k]
+		p.idle[c] = p.idle[c][:k]
+		p.size -= int64(size)
+		p.mu.Unlock()
+		return b[:n]
+	}
+	p.mu.Unlock()
 	if b, ok := p.classes[c].Get().(*[]byte); ok {
 		return (*b)[:n]
 	}
@@ -101,7 +143,18 @@ func (p *buffers) put(b []byte) {
 	if len(b) < minBuffer || len(b) > maxBuffer {
 		return
 	}
-	if c, size := class(len(b)); size == len(b) {
+	c, size := class(len(b))
+	if size != len(b) {
+		return
+	}
+	p.mu.Lock()
+	fits := p.size+int64(size) <= maxIdle
+	if fits {
+		p.idle[c] = append(p.idle[c], b)
+		p.size += int64(size)
+	}
+	p.mu.Unlock()
+	if !fits {
 		p.classes[c].Put(&b)
 	}
 }

@@ -14,8 +14,10 @@ const (
 	startSlow      = 4.0
 	// weight is that of a new observation in a moving average.
 	weight = 0.1
-	// minMeasured is the least length that says something of bandwidth.
-	minMeasured = 256 << 10
+	// minMeasured is the least length that says something of bandwidth, and maxBandwidth
+	// more than a connection has: what waited in buffers comes faster.
+	minMeasured  = 256 << 10
+	maxBandwidth = 250e6
 	// window is how many requests tell what is slow, and relearn how often they are asked.
 	window  = 256
 	relearn = 16
@@ -32,6 +34,9 @@ const (
 	// minGap and maxGap bound what is read over rather than asking twice.
 	minGap = 4 << 10
 	maxGap = 2 << 20
+	// maxAlways bounds what is read over whatever the load: a busy machine makes the
+	// bucket look slow, and is not helped by more bytes.
+	maxAlways = 64 << 10
 	// workShare is the part of a request's time that it costs in work, on both ends;
 	// the rest is waiting, which requests side by side do together.
 	workShare = 1.0 / 32
@@ -63,7 +68,7 @@ func (p *pace) arrived(first, whole time.Duration, n int64) {
 	defer p.mu.Unlock()
 	p.firstByte += weight * (first.Seconds() - p.firstByte)
 	if body := (whole - first).Seconds(); n >= minMeasured && body > 0 {
-		p.bandwidth += weight * (float64(n)/body - p.bandwidth)
+		p.bandwidth += weight * (min(float64(n)/body, maxBandwidth) - p.bandwidth)
 	}
 	p.publish()
 }
@@ -112,7 +117,7 @@ func (p *pace) gaps() (always, most int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	worth := p.firstByte * p.bandwidth
-	return int64(min(max(worth*workShare, minGap), maxGap)), int64(min(max(worth, minGap), maxGap))
+	return int64(min(max(worth*workShare, minGap), maxAlways)), int64(min(max(worth, minGap), maxGap))
 }
 
 // publish shows what was learned. The caller holds mu.

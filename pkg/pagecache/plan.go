@@ -26,8 +26,16 @@ type part struct {
 	pieces   []*piece // sorted
 	wanted   int64    // bytes of the pieces
 	data     []byte   // [off, end), once it is here
+	held     *buffer  // that data lie in
 	lent     bool     // to the caller
+	flow     *flow    // that brings it, or nil for a request of its own
 }
+
+// own takes data that were read into a buffer of the pool.
+func (p *part) own(pool *buffers, data []byte) { p.data, p.held = data, newBuffer(pool, data) }
+
+// sparse reports whether less than half of the part is wanted.
+func (p *part) sparse() bool { return 2*p.wanted < p.end-p.off }
 
 // sortPieces sorts by object and offset.
 func sortPieces(pieces []*piece) {

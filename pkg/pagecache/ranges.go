@@ -28,12 +28,22 @@ type Range struct {
 // The memory in flight is that of the ranges and the gaps between them; who reads
 // much does so in several calls.
 func (c *Cache) ReadRanges(ctx context.Context, ranges []Range) (*Lease, error) {
+	return c.readRanges(ctx, ranges, c.fetcher)
+}
+
+// bringer brings parts, or others of the same pieces, which it returns, and settles
+// every one of them, also after an error.
+type bringer interface {
+	fetch(ctx context.Context, u *Usage, parts []*part, settle func(*part, error)) ([]*part, error)
+}
+
+func (c *Cache) readRanges(ctx context.Context, ranges []Range, from bringer) (*Lease, error) {
 	for _, r := range ranges {
 		if err := checkRange(r.Object, r.Off, r.Len); err != nil {
 			return nil, err
 		}
 	}
-	b := &batch{c: c, usage: usageOf(ctx)}
+	b := &batch{c: c, from: from, usage: usageOf(ctx)}
 	if b.usage == nil {
 		b.usage = new(Usage)
 	}
@@ -80,6 +90,7 @@ func (c *Cache) hit(b *batch, r *Range) bool {
 // batch is one call of ReadRanges that memory alone cannot answer.
 type batch struct {
 	c     *Cache
+	from  bringer
 	usage *Usage
 	wants []want
 	own   []*piece // that nobody else brings
@@ -147,8 +158,7 @@ func (b *batch) bring(ctx context.Context) ([]*part, error) {
 	if len(missing) == 0 {
 		return parts, nil
 	}
-	fetched := plan(missing, b.c.fetcher.price())
-	err := b.c.fetcher.fetch(ctx, b.usage, fetched, b.settle)
+	fetched, err := b.from.fetch(ctx, b.usage, plan(missing, b.c.fetcher.price()), b.settle)
 	return append(parts, fetched...), err
 }
 
@@ -217,16 +227,27 @@ func (b *batch) settle(p *part, err error) {
 	for k, pieces := range pages(p.pieces) {
 		s := c.memory.shard(k)
 		if err == nil {
-			onDisk := c.disk != nil && c.disk.keep(k, p.runs(pieces))
-			if !onDisk || p.wanted < bulk {
+			long := p.flow != nil || p.wanted >= bulk
+			onDisk := c.disk != nil && c.toDisk(k, p, pieces)
+			if !onDisk || !long {
 				s.hold(k, pieces)
 			}
-			if c.opts.Remote != nil && p.wanted < bulk {
+			if c.opts.Remote != nil && !long {
 				b.tell(k, p.runs(pieces))
 			}
 		}
 		s.settle(k, pieces, err)
 	}
+}
+
+// toDisk has pieces of one page of a part written, and reports whether it will be. Until
+// then they lie in the buffer of the part, unless that is mostly gaps.
+func (c *Cache) toDisk(k pageKey, p *part, pieces []*piece) bool {
+	x := p.runs(pieces)
+	if p.sparse() {
+		return c.disk.keep(k, extents(nil).with(x), nil)
+	}
+	return c.disk.keep(k, x, p.held)
 }
 
 // runs returns pieces of the part as extents, those that touch as one.
@@ -252,7 +273,7 @@ func (b *batch) assemble(wants []want, parts []*part) {
 	}
 	if copied > 0 {
 		room := b.c.buffers.get(copied)
-		b.lease = b.lease.hold(&b.c.buffers, room)
+		b.lease = b.lease.hold(newBuffer(&b.c.buffers, room))
 		for i := range wants {
 			if w := &wants[i]; len(w.sources) > 0 && w.Bytes == nil {
 				w.Bytes, room = room[:w.Len:w.Len], room[w.Len:]
@@ -264,9 +285,9 @@ func (b *batch) assemble(wants []want, parts []*part) {
 	}
 	for _, p := range parts {
 		if p.lent {
-			b.lease = b.lease.hold(&b.c.buffers, p.data)
+			b.lease = b.lease.hold(p.held)
 		} else {
-			b.c.buffers.put(p.data)
+			p.held.release()
 		}
 	}
 }
@@ -284,7 +305,7 @@ func (w *want) lend(b *batch) bool {
 		return len(w.sources) == 1
 	}
 	p := first.piece.part
-	if 2*p.wanted < p.end-p.off {
+	if p.sparse() {
 		return false
 	}
 	for _, s := range w.sources {

@@ -70,7 +70,7 @@ func (b *batch) fromRemote(ctx context.Context, own []*piece) (parts []*part, mi
 // keep settles pieces of a page that came from the remote cache with the extents x.
 func (c *Cache) keep(k pageKey, x extents, pieces []*piece) {
 	if c.disk != nil {
-		c.disk.keep(k, x)
+		c.disk.keep(k, x, nil)
 	}
 	s := c.memory.shard(k)
 	s.hold(k, pieces)
