@@ -80,7 +80,7 @@ type builder struct {
 	dir  directory
 	// strings are all label names, and all values of each name, each list sorted; nil if
 	// they are too many.
-	strings [][]string
+	strings [][][]byte
 }
 
 func (b *builder) build(ctx context.Context, d *Directories, chunks uint64) (directory, error) {
@@ -148,45 +148,37 @@ func (b *builder) after(off uint64) int64 {
 const buildWindow = 8 << 20
 
 // read returns the bytes from off to end, those of the tail from memory.
-func (b *builder) read(ctx context.Context, off, end int64) io.Reader {
+func (b *builder) read(ctx context.Context, off, end int64) windows {
 	tail := b.dir.size - int64(len(b.tail))
-	var ready []byte
-	return reader(func(p []byte) (int, error) {
+	return func() ([]byte, error) {
 		switch {
-		case len(ready) > 0:
 		case off == end:
-			return 0, io.EOF
+			return nil, io.EOF
 		case off >= tail:
-			ready = b.tail[off-tail : end-tail]
+			ready := b.tail[off-tail : end-tail]
 			off = end
-		default:
-			ready = make([]byte, min(buildWindow, min(end, tail)-off))
-			if err := b.src.Read(ctx, Range{off, ready}); err != nil {
-				return 0, err
-			}
-			off += int64(len(ready))
+			return ready, nil
 		}
-		n := copy(p, ready)
-		ready = ready[n:]
-		return n, nil
-	})
+		ready := make([]byte, min(buildWindow, min(end, tail)-off))
+		if err := b.src.Read(ctx, Range{off, ready}); err != nil {
+			return nil, err
+		}
+		off += int64(len(ready))
+		return ready, nil
+	}
 }
-
-type reader func(p []byte) (int, error)
-
-func (r reader) Read(p []byte) (int, error) { return r(p) }
 
 // values writes the trees of label names and of their values with one of two ways
 // to take the postings offset table.
 func (b *builder) values(ctx context.Context, take func(s *scanner, t *tableWriter) error) error {
 	begin, end := int64(b.toc.PostingsTable), b.dir.size-tocSize
-	s := scan(b.read(ctx, begin, end), begin, end)
+	s := scan(nil, b.read(ctx, begin, end), begin, end)
 	t := &tableWriter{
 		names:  newTreeWriter(b.out, nameColumns),
 		values: newTreeWriter(b.out, valueColumns),
 	}
 	if end-begin <= maxStrings {
-		t.strings = [][]string{{""}} // the names
+		t.strings = [][][]byte{{{}}} // the names
 	}
 	if err := take(s, t); err != nil {
 		return err
@@ -204,14 +196,14 @@ type offsetEntry struct {
 	off         uint64
 }
 
-// read takes the next entry, into the memory of the one that e holds.
+// read takes the next entry.
 func (e *offsetEntry) read(s *scanner) {
 	begin := s.pos()
 	if keys := s.uvarint(); s.err == nil && keys != 2 {
 		s.err = corruptf("postings offset entry at %d has %d keys", begin, keys)
 	}
-	e.name = s.text(e.name[:0])
-	e.value = s.text(e.value[:0])
+	e.name = s.text()
+	e.value = s.text()
 	e.off = s.uvarint()
 }
 
@@ -294,7 +286,7 @@ func (b *builder) extent(off, next uint64) extent {
 type tableWriter struct {
 	names, values *treeWriter
 	all           extent // under the empty label
-	strings       [][]string
+	strings       [][][]byte
 	// Of the name whose values come in.
 	name  []byte
 	count uint64
@@ -311,9 +303,9 @@ func (t *tableWriter) add(e *offsetEntry, l extent) {
 	}
 	if !bytes.Equal(e.name, t.name) {
 		t.endName()
-		t.name = append(t.name[:0], e.name...)
+		t.name = e.name
 		if t.strings != nil {
-			t.strings[0] = append(t.strings[0], string(t.name))
+			t.strings[0] = append(t.strings[0], t.name)
 			t.strings = append(t.strings, nil)
 		}
 	}
@@ -322,7 +314,7 @@ func (t *tableWriter) add(e *offsetEntry, l extent) {
 	t.values.add(e.value, uint64(l.off), uint64(l.size))
 	if t.strings != nil {
 		last := &t.strings[len(t.strings)-1]
-		*last = append(*last, string(e.value))
+		*last = append(*last, e.value)
 	}
 }
 
@@ -366,7 +358,7 @@ func (b *builder) deriveSymbols() bool {
 	}
 	w := newTreeWriter(b.out, symbolColumns)
 	for i, s := range symbols {
-		w.add([]byte(s), uint64(i))
+		w.add(s, uint64(i))
 	}
 	b.dir.version, b.dir.symbols = index.FormatV2, w.finish()
 	return true
@@ -376,9 +368,9 @@ func (b *builder) deriveSymbols() bool {
 func uvarintLen(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }
 
 // mergeSorted makes one sorted list, without repetition, of sorted ones.
-func mergeSorted(lists [][]string) []string {
+func mergeSorted(lists [][][]byte) [][]byte {
 	for len(lists) > 1 {
-		var merged [][]string
+		var merged [][][]byte
 		for pair := range slices.Chunk(lists, 2) {
 			if len(pair) == 1 {
 				merged = append(merged, pair[0])
@@ -388,13 +380,13 @@ func mergeSorted(lists [][]string) []string {
 		}
 		lists = merged
 	}
-	return slices.Compact(lists[0])
+	return slices.CompactFunc(lists[0], bytes.Equal)
 }
 
-func mergeTwo(a, b []string) []string {
-	out := make([]string, 0, len(a)+len(b))
+func mergeTwo(a, b [][]byte) [][]byte {
+	out := make([][]byte, 0, len(a)+len(b))
 	for len(a) > 0 && len(b) > 0 {
-		if a[0] <= b[0] {
+		if bytes.Compare(a[0], b[0]) <= 0 {
 			out, a = append(out, a[0]), a[1:]
 		} else {
 			out, b = append(out, b[0]), b[1:]
@@ -407,9 +399,13 @@ func mergeTwo(a, b []string) []string {
 func (b *builder) symbols(ctx context.Context) error {
 	begin, end := int64(b.toc.Symbols), b.after(b.toc.Symbols)
 	body := b.read(ctx, 0, end)
-	header := make([]byte, begin)
-	if _, err := io.ReadFull(body, header); err != nil {
-		return fmt.Errorf("read header: %w", err)
+	var header []byte
+	for int64(len(header)) < begin {
+		more, err := body()
+		if err != nil {
+			return fmt.Errorf("read header: %w", err)
+		}
+		header = slices.Concat(header, more)
 	}
 	if magic := binary.BigEndian.Uint32(header); magic != index.MagicIndex {
 		return corruptf("the index begins with %08x", magic)
@@ -419,15 +415,15 @@ func (b *builder) symbols(ctx context.Context) error {
 	default:
 		return corruptf("version %d of the index is unknown", b.dir.version)
 	}
-	s := scan(body, begin, end)
+	s := scan(header[begin:], body, begin, end)
 	w := newTreeWriter(b.out, symbolColumns)
-	var text []byte
 	for i := range s.be32() {
 		ref := uint64(i)
 		if b.dir.version == index.FormatV1 {
 			ref = uint64(s.pos())
 		}
-		if text = s.text(text[:0]); s.err != nil {
+		text := s.text()
+		if s.err != nil {
 			break
 		}
 		w.add(text, ref)

@@ -61,8 +61,8 @@ func TestReadsAreFewAndExact(t *testing.T) {
 	dir := t.TempDir()
 	_, err = directories(t, dir, 1<<20).Open(t.Context(), "x", src, 0)
 	check(t, err)
-	if n, b := src.rounds.Load(), src.bytes.Load(); n > 2 || b > int64(len(content))/4 {
-		t.Errorf("making a directory: %d round trips for %d bytes, want 2 for at most %d", n, b, len(content)/4)
+	if n, b := src.rounds.Load(), src.bytes.Load(); n > 1 || b > int64(len(content))/3 {
+		t.Errorf("making a directory: %d round trips for %d bytes, want one for at most %d", n, b, len(content)/3)
 	}
 
 	for name, tc := range map[string]struct {

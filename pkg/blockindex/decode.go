@@ -41,6 +41,18 @@ func (d *decoder) uvarint() uint64 {
 	return v
 }
 
+// skip drops n variable-length integers.
+func (d *decoder) skip(n uint64) {
+	i := 0
+	for ; n > 0 && i < len(d.b); i++ {
+		if d.b[i] < 0x80 { // the last byte of one
+			n--
+		}
+	}
+	d.b = d.b[i:]
+	d.bad = d.bad || n > 0
+}
+
 func (d *decoder) varint() int64 {
 	v, n := binary.Varint(d.b)
 	if n <= 0 {

@@ -110,7 +110,7 @@ func (d *Directories) keep(k pageKey, p *page) {
 // guessTail is how many bytes at the end of an index of size bytes are read, so
 // that its table of contents and its postings offset table are among them.
 func (d *Directories) guessTail(size int64, chunks uint64) int64 {
-	const share, surplus, least, most = 0.25, 1.04, 4 << 10, 8 << 20
+	const share, surplus, least, most = 0.33, 1.04, 4 << 10, 8 << 20
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	guess := share

@@ -214,3 +214,71 @@ func TestSweepRemovesWhatIsNotKept(t *testing.T) {
 		t.Errorf("left are %v (%v), want b", files, err)
 	}
 }
+
+// TestLabelsAreAdded adds labels that come before, between, behind and in the place of
+// those of the series.
+func TestLabelsAreAdded(t *testing.T) {
+	all := randomSeries(500, 5)
+	x, _ := open(t, writeIndex(t, all))
+	for _, added := range []labels.Labels{
+		labels.FromStrings("a", "1"), labels.FromStrings("zz", "1"), labels.FromStrings("__name__", "x", "many", "y", "zz", "1"),
+		labels.FromStrings("absent", "", "few", "", "cluster", "eu", "long", "short", "nothing", "a"),
+	} {
+		s, err := x.Select(t.Context())
+		check(t, err)
+		r := x.Series(s)
+		r.Add(added)
+		var e blockindex.Entry
+		for _, series := range all {
+			b := labels.NewBuilder(series.labels)
+			added.Range(func(l labels.Label) {
+				if l.Value != "" {
+					b.Set(l.Name, l.Value)
+				}
+			})
+			want := b.Labels()
+			if len(series.chunks) == 0 {
+				continue
+			}
+			if !r.Next(t.Context(), math.MinInt64, math.MaxInt64, &e) || !labels.Equal(e.Labels, want) {
+				t.Fatalf("%s with %s: got %s, want %s (%v)", series.labels, added, e.Labels, want, r.Err())
+			}
+		}
+	}
+}
+
+// TestWhatComesNextIsTold compares what Ahead says after each series with what Next brings.
+func TestWhatComesNextIsTold(t *testing.T) {
+	all := randomSeries(2000, 6)
+	x, _ := open(t, writeIndex(t, all))
+	s, err := x.Select(t.Context())
+	check(t, err)
+	var entries []blockindex.Entry
+	r := x.Series(s)
+	for e := (blockindex.Entry{}); r.Next(t.Context(), math.MinInt64, math.MaxInt64, &e); e.Chunks = nil {
+		entries = append(entries, e)
+	}
+	check(t, r.Err())
+	r = x.Series(s)
+	r.Window(32 << 10) // some times as much
+	told := 0
+	var e blockindex.Entry
+	for i := 0; r.Next(t.Context(), math.MinInt64, math.MaxInt64, &e); i++ {
+		at := i
+		r.Ahead(func(all []blockindex.Chunk, next chunks.BlockChunkRef) bool {
+			if len(all) == 0 {
+				return true // Next leaves it out
+			}
+			if !slices.Equal(all, entries[at].Chunks) || next != entries[at].Next && next != 0 {
+				t.Fatalf("after series %d, %d ahead: got %v and %v, want %v and %v", i, at-i, all, next, entries[at].Chunks, entries[at].Next)
+			}
+			at++
+			told++
+			return at < i+20
+		})
+	}
+	check(t, r.Err())
+	if told < 5*len(entries) {
+		t.Errorf("%d series were told of %d", told, len(entries))
+	}
+}

@@ -3,6 +3,7 @@ package blockindex
 import (
 	"encoding/binary"
 	"errors"
+	"math/bits"
 	"unsafe"
 )
 
@@ -63,10 +64,7 @@ func newPageBuilder(columns int) *pageBuilder {
 }
 
 func (b *pageBuilder) add(key []byte, numbers ...uint64) {
-	shared := 0
-	for shared < min(len(key), len(b.last)) && key[shared] == b.last[shared] {
-		shared++
-	}
+	shared := sharedPrefix(key, b.last)
 	if b.count == 0 {
 		b.first, b.firstNum = append(b.first[:0], key...), numbers[0]
 	}
@@ -80,6 +78,20 @@ func (b *pageBuilder) add(key []byte, numbers ...uint64) {
 	b.last = append(b.last[:shared], key[shared:]...)
 	b.keyBytes += len(key)
 	b.count++
+}
+
+// sharedPrefix is the number of bytes with which both begin.
+func sharedPrefix(a, b []byte) (n int) {
+	most := min(len(a), len(b))
+	for ; n+8 <= most; n += 8 {
+		if x := binary.LittleEndian.Uint64(a[n:]) ^ binary.LittleEndian.Uint64(b[n:]); x != 0 {
+			return n + bits.TrailingZeros64(x)/8
+		}
+	}
+	for n < most && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 func (b *pageBuilder) full() bool { return len(b.body) >= pageBytes || b.keyBytes >= pageKeys }

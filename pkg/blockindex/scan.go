@@ -1,45 +1,76 @@
 package blockindex
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
-	"hash"
 	"hash/crc32"
 	"io"
+	"slices"
 )
 
+// windows hands out the bytes of a part of an index, one run after the other. A run is
+// never written to again. It ends with io.EOF.
+type windows func() ([]byte, error)
+
 // scanner reads a section of an index, which has its length before and its
-// checksum behind its content, from begin to end in little memory.
+// checksum behind its content, from begin to end, holding a window or two.
 type scanner struct {
-	begin   int64     // of the section
-	left    int64     // bytes of the content that are not taken yet
-	size    int64     // of the content
-	src     io.Reader // behind the content
-	content *bufio.Reader
-	sum     hash.Hash32
-	err     error
+	begin int64 // of the section
+	size  int64 // of the content
+	left  int64 // bytes of the content that are not taken yet
+	src   windows
+	ready []byte // of src, not taken yet
+	tail  int64  // bytes of the content that are not in sum yet
+	sum   uint32
+	err   error
 }
 
-// scan begins to read the section at begin, where src is; it must end by end.
-func scan(src io.Reader, begin, end int64) *scanner {
-	s := &scanner{begin: begin, src: src, sum: crc32.New(castagnoli())}
+// scan begins to read the section at begin, where src is after its first bytes, ready;
+// it must end by end.
+func scan(ready []byte, src windows, begin, end int64) *scanner {
+	s := &scanner{begin: begin, src: src, ready: ready, left: 4}
 	if begin+8 > end {
 		s.err = corruptf("section at %d ends behind %d", begin, end)
 		return s
 	}
-	var length [4]byte
-	if _, err := io.ReadFull(src, length[:]); err != nil {
-		s.err = fmt.Errorf("read section at %d: %w", begin, err)
+	length := s.peek(4)
+	if s.err != nil {
 		return s
 	}
-	s.size = int64(binary.BigEndian.Uint32(length[:]))
-	s.left = s.size
+	s.size = int64(binary.BigEndian.Uint32(length))
+	s.ready = s.ready[4:]
+	s.left, s.tail = s.size, s.size
 	if begin+4+s.size+4 > end {
 		s.err = corruptf("section at %d with %d bytes ends behind %d", begin, s.size, end)
 	}
-	s.content = bufio.NewReaderSize(io.TeeReader(io.LimitReader(src, s.size), s.sum), 64<<10)
+	s.add(s.ready)
 	return s
+}
+
+// add takes bytes that came into the checksum, as far as they are content.
+func (s *scanner) add(b []byte) {
+	b = b[:min(int64(len(b)), s.tail)]
+	s.sum = crc32.Update(s.sum, castagnoli(), b)
+	s.tail -= int64(len(b))
+}
+
+// need has n bytes ready, whatever they are.
+func (s *scanner) need(n int) {
+	for s.err == nil && len(s.ready) < n {
+		more, err := s.src()
+		if err != nil {
+			if err == io.EOF { //nolint:errorlint // as io.Reader has it
+				err = io.ErrUnexpectedEOF
+			}
+			s.err = fmt.Errorf("read section at %d: %w", s.begin, err)
+			return
+		}
+		s.add(more)
+		if len(s.ready) > 0 {
+			more = slices.Concat(s.ready, more)
+		}
+		s.ready = more
+	}
 }
 
 // pos is the place of the next value in the index.
@@ -47,25 +78,21 @@ func (s *scanner) pos() int64 { return s.begin + 4 + s.size - s.left }
 
 // peek returns the next n bytes, or all that are left.
 func (s *scanner) peek(n int) []byte {
+	n = int(min(int64(n), s.left))
+	if len(s.ready) < n {
+		s.need(n)
+	}
 	if s.err != nil {
 		return nil
 	}
-	n = int(min(int64(n), s.left))
-	b, err := s.content.Peek(n)
-	if err != nil && len(b) < n {
-		s.err = fmt.Errorf("read section at %d: %w", s.begin, err)
-	}
-	return b
+	return s.ready[:n]
 }
 
 func (s *scanner) take(n int) {
-	if s.err != nil {
-		return
+	if s.err == nil {
+		s.ready = s.ready[n:]
+		s.left -= int64(n)
 	}
-	if _, err := s.content.Discard(n); err != nil {
-		s.err = fmt.Errorf("read section at %d: %w", s.begin, err)
-	}
-	s.left -= int64(n)
 }
 
 func (s *scanner) broken() {
@@ -75,6 +102,11 @@ func (s *scanner) broken() {
 }
 
 func (s *scanner) uvarint() uint64 {
+	if len(s.ready) > 0 && s.left > 0 && s.ready[0] < 0x80 && s.err == nil { // the common case
+		v := uint64(s.ready[0])
+		s.take(1)
+		return v
+	}
 	v, n := binary.Uvarint(s.peek(binary.MaxVarintLen64))
 	if n <= 0 {
 		s.broken()
@@ -95,19 +127,16 @@ func (s *scanner) be32() uint32 {
 	return v
 }
 
-// text appends bytes with their length in front to dst.
-func (s *scanner) text(dst []byte) []byte {
+// text returns bytes that have their length in front.
+func (s *scanner) text() []byte {
 	n := s.uvarint()
 	if n > uint64(max(s.left, 0)) {
 		s.broken()
+		return nil
 	}
-	for n > 0 && s.err == nil {
-		b := s.peek(int(min(n, 32<<10)))
-		dst = append(dst, b...)
-		n -= uint64(len(b))
-		s.take(len(b))
-	}
-	return dst
+	b := s.peek(int(n))
+	s.take(len(b))
+	return b
 }
 
 // finish reads what is left and verifies the checksum.
@@ -115,14 +144,12 @@ func (s *scanner) finish() error {
 	for s.err == nil && s.left > 0 {
 		s.take(len(s.peek(32 << 10)))
 	}
+	s.left = 4
+	sum := s.peek(4)
 	if s.err != nil {
 		return s.err
 	}
-	var sum [4]byte
-	if _, err := io.ReadFull(s.src, sum[:]); err != nil {
-		return fmt.Errorf("read section at %d: %w", s.begin, err)
-	}
-	if s.sum.Sum32() != binary.BigEndian.Uint32(sum[:]) {
+	if s.sum != binary.BigEndian.Uint32(sum) {
 		return corruptf("checksum of the section at %d", s.begin)
 	}
 	return nil

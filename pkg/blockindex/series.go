@@ -43,12 +43,22 @@ type SeriesReader struct {
 	matchers []*labels.Matcher
 	err      error
 
-	ready    []rawEntry // read and not taken yet
+	held     []heldEntry
+	ready    []rawEntry // of the first of held, with symbols looked up
+	taken    int        // of ready
+	room     []rawEntry // that ready lies in
 	pairs    []uint64   // symbols of the labels, names and values in turn
 	symbols  []knownSymbol
 	batch    []knownSymbol     // those of ready that symbols did not have, sorted
 	verdicts []map[uint64]bool // of each matcher of the rest, by symbol of the value
+	added    []labels.Label    // to those of the series, sorted
 	builder  labels.ScratchBuilder
+}
+
+// heldEntry is a series entry that was read, and what was read of those that follow.
+type heldEntry struct {
+	ref  uint32
+	read []byte
 }
 
 // rawEntry is a series entry without its length and checksum.
@@ -71,8 +81,10 @@ const (
 	minWindow    = 16 << 10
 	// maxTypical is the most that is read of an entry whose length is not known.
 	maxTypical = 16 << 10
-	// perEntry is about what an entry takes while it is held, besides its own bytes.
-	perEntry = 160
+	// perHeld is what an entry takes while it is held, besides its own bytes, and perReady
+	// about what it takes with its symbols. Two thirds of the window are for the former.
+	perHeld  = 32
+	perReady = 160
 	// windowPerSymbol is one symbol to be remembered for so many bytes of the window.
 	windowPerSymbol = 128
 	// windowPerVerdict is one answer of a matcher to be remembered for so many bytes of
@@ -134,15 +146,16 @@ func (r *SeriesReader) fail(ref uint32, err error) bool {
 // symbols and d what follows them.
 func (r *SeriesReader) next(ctx context.Context) (raw rawEntry, d decoder, ok bool) {
 	for r.err == nil {
-		if len(r.ready) == 0 {
-			if r.read == len(r.refs) {
+		if r.taken == len(r.ready) {
+			if len(r.ready) == len(r.held) && r.read == len(r.refs) {
 				return raw, d, false
 			}
-			if r.err = r.load(ctx); r.err != nil {
+			if r.err = r.prepare(ctx); r.err != nil {
 				break
 			}
 		}
-		raw, r.ready = r.ready[0], r.ready[1:]
+		raw = r.ready[r.taken]
+		r.taken++
 		d = decoder{b: raw.body}
 		r.pairs = r.pairs[:0]
 		for range d.uvarint() {
@@ -167,6 +180,65 @@ func (r *SeriesReader) next(ctx context.Context) (raw rawEntry, d decoder, ok bo
 	return raw, d, false
 }
 
+// prepare makes the next entries ready, after reading some if none are held.
+func (r *SeriesReader) prepare(ctx context.Context) error {
+	r.held = r.held[len(r.ready):]
+	r.ready, r.taken = nil, 0
+	if len(r.held) == 0 {
+		if err := r.load(ctx); err != nil {
+			return err
+		}
+	}
+	n := min(len(r.held), int(r.window/3/perReady)+1)
+	if cap(r.room) < n {
+		r.room = make([]rawEntry, n)
+	}
+	r.ready = r.room[:n]
+	for i, h := range r.held[:n] {
+		r.ready[i] = rawEntry{ref: h.ref, behind: h.read}
+		if err := r.x.parse(&r.ready[i]); err != nil {
+			return fmt.Errorf("series %d: %w", h.ref, err)
+		}
+	}
+	if len(r.rest) > 0 {
+		return nil // most may not be accepted, and few of their symbols be needed
+	}
+	return r.lookUp(ctx, r.ready)
+}
+
+// Add adds labels to those of every series, in the place of the series' own of that name.
+func (r *SeriesReader) Add(all labels.Labels) {
+	all.Range(func(l labels.Label) {
+		if l.Value != "" {
+			r.added = append(r.added, l)
+		}
+	})
+}
+
+// Ahead calls fn with the chunks of the series that come next, the last one that Next
+// brought among them, as far as it is known without reading whether they are selected,
+// until it returns false. What it says of the entries is not verified yet. It is over
+// when fn has returned, and next is as in an Entry.
+func (r *SeriesReader) Ahead(fn func(all []Chunk, next chunks.BlockChunkRef) bool) {
+	if len(r.rest) > 0 {
+		return
+	}
+	var all []Chunk
+	for _, h := range r.held[max(0, min(r.taken, len(r.held))-1):] {
+		e := rawEntry{ref: h.ref, behind: h.read}
+		body, ok := e.cut(r.x.dir.version)
+		d := decoder{b: body}
+		d.skip(2 * d.uvarint())
+		var err error
+		if all, err = appendChunks(all[:0], &d); !ok || err != nil {
+			return
+		}
+		if !fn(all, firstChunk(e.behind)) {
+			return
+		}
+	}
+}
+
 // load reads the entries of the next references.
 func (r *SeriesReader) load(ctx context.Context) error {
 	type span struct {
@@ -177,7 +249,7 @@ func (r *SeriesReader) load(ctx context.Context) error {
 	x, typical := r.x, r.x.typical.Load()
 	refs := r.refs[r.read:]
 	n, total := 0, int64(0)
-	for ; n < len(refs) && total+int64(n)*perEntry < r.window; n++ {
+	for ; n < len(refs) && total+int64(n)*perHeld < r.window*2/3; n++ {
 		off, err := x.position(refs[n])
 		if err != nil {
 			return err
@@ -202,32 +274,21 @@ func (r *SeriesReader) load(ctx context.Context) error {
 		return fmt.Errorf("read series entries: %w", err)
 	}
 
-	ready := make([]rawEntry, n)
+	r.held = make([]heldEntry, n)
 	var long []int
 	for i, ref := range refs[:n] {
 		off, _ := x.position(ref)
 		if off >= spans[0].end {
 			spans = spans[1:]
 		}
-		ready[i] = rawEntry{ref: ref, behind: spans[0].buf[off-spans[0].begin:]}
-		if _, size := entrySize(ready[i].behind); size > int64(len(ready[i].behind)) {
+		h := heldEntry{ref, spans[0].buf[off-spans[0].begin:]}
+		if _, size := entrySize(h.read); size > int64(len(h.read)) {
 			long = append(long, i)
 		}
+		r.held[i] = h
 	}
-	if err := r.loadLong(ctx, ready, long); err != nil {
-		return err
-	}
-	for i := range ready {
-		if err := x.parse(&ready[i]); err != nil {
-			return fmt.Errorf("series %d: %w", ready[i].ref, err)
-		}
-	}
-	r.ready = ready
 	r.read += n
-	if len(r.rest) > 0 {
-		return nil // most may not be accepted, and few of their symbols be needed
-	}
-	return r.lookUp(ctx, ready)
+	return r.loadLong(ctx, long)
 }
 
 // lookUp brings the symbols of entries that are not known yet, in the order in which
@@ -260,6 +321,9 @@ func (r *SeriesReader) lookUp(ctx context.Context, entries []rawEntry) error {
 		}
 		if text, ok := p.symbol(k.ref); ok {
 			k.text = strings.Clone(text)
+			if known := r.known(k.ref); known.ref == k.ref {
+				known.text = k.text
+			}
 		}
 	}
 	return nil
@@ -276,32 +340,33 @@ func entrySize(b []byte) (body int, size int64) {
 }
 
 // loadLong reads those of the entries again that were longer than expected.
-func (r *SeriesReader) loadLong(ctx context.Context, ready []rawEntry, long []int) error {
+func (r *SeriesReader) loadLong(ctx context.Context, long []int) error {
 	if len(long) == 0 {
 		return nil
 	}
 	x := r.x
 	ranges := make([]Range, len(long))
 	for k, i := range long {
-		off, _ := x.position(ready[i].ref)
+		h := &r.held[i]
+		off, _ := x.position(h.ref)
 		end := x.dir.seriesEnd
-		_, size := entrySize(ready[i].behind)
-		if i+1 < len(ready) {
+		_, size := entrySize(h.read)
+		if i+1 < len(r.held) {
 			// Entries do not overlap, which bounds what a broken length can cost.
-			end, _ = x.position(ready[i+1].ref)
+			end, _ = x.position(r.held[i+1].ref)
 		}
 		if size > end-off {
-			return corruptf("series %d has %d bytes where %d are", ready[i].ref, size, end-off)
+			return corruptf("series %d has %d bytes where %d are", h.ref, size, end-off)
 		}
 		// A little more, for the entry that follows.
 		size = min(size+x.typical.Load()/2, x.dir.seriesEnd-off)
-		ready[i].behind = make([]byte, size)
-		ranges[k] = Range{off, ready[i].behind}
+		h.read = make([]byte, size)
+		ranges[k] = Range{off, h.read}
 	}
 	if err := x.src.Read(ctx, ranges...); err != nil {
 		return fmt.Errorf("read series entries: %w", err)
 	}
-	if typical := x.typical.Load(); len(long)*8 > len(ready) && typical < maxTypical {
+	if typical := x.typical.Load(); len(long)*8 > len(r.held) && typical < maxTypical {
 		x.typical.CompareAndSwap(typical, 2*typical)
 	}
 	return nil
@@ -310,22 +375,32 @@ func (r *SeriesReader) loadLong(ctx context.Context, ready []rawEntry, long []in
 // parse takes the body off the front of what was read, and the padding after it.
 func (x *Index) parse(e *rawEntry) error {
 	b := e.behind
-	begin, size := entrySize(b)
-	if size == 0 || size > int64(len(b)) {
+	var ok bool
+	if e.body, ok = e.cut(x.dir.version); !ok {
 		return corruptf("length of the entry")
 	}
-	e.body = b[begin : size-4]
-	if checksum(e.body) != binary.BigEndian.Uint32(b[size-4:]) {
+	if begin, size := entrySize(b); checksum(e.body) != binary.BigEndian.Uint32(b[begin+len(e.body):]) {
 		if off, err := x.position(e.ref); err == nil {
 			x.src.Forget(off, size)
 		}
 		return corruptf("checksum of the entry")
 	}
-	if x.dir.version != index.FormatV1 {
+	return nil
+}
+
+// cut takes an entry off the front of what was read, and the padding after it.
+func (e *rawEntry) cut(version int) (body []byte, ok bool) {
+	b := e.behind
+	begin, size := entrySize(b)
+	if size == 0 || size > int64(len(b)) {
+		return nil, false
+	}
+	body = b[begin : size-4]
+	if version != index.FormatV1 {
 		size = (size + seriesAlign - 1) / seriesAlign * seriesAlign
 	}
 	e.behind = b[min(size, int64(len(b))):]
-	return nil
+	return body, true
 }
 
 // appendChunks decodes the chunk references of a series entry.
@@ -360,13 +435,7 @@ func appendChunks(dst []Chunk, d *decoder) ([]Chunk, error) {
 func firstChunk(b []byte) chunks.BlockChunkRef {
 	d := decoder{b: b}
 	d.uvarint() // length
-	for range d.uvarint() {
-		d.uvarint()
-		d.uvarint()
-		if d.bad {
-			return 0
-		}
-	}
+	d.skip(2 * d.uvarint())
 	if d.uvarint() == 0 {
 		return 0
 	}
@@ -382,7 +451,7 @@ func firstChunk(b []byte) chunks.BlockChunkRef {
 // labels builds the label set of pairs.
 func (r *SeriesReader) labels(ctx context.Context) (labels.Labels, error) {
 	r.builder.Reset()
-	last := ""
+	last, added := "", r.added
 	for i := 0; i < len(r.pairs); i += 2 {
 		name, err := r.symbol(ctx, r.pairs[i])
 		if err != nil {
@@ -396,7 +465,17 @@ func (r *SeriesReader) labels(ctx context.Context) (labels.Labels, error) {
 			return labels.EmptyLabels(), corruptf("label %q follows %q", name, last)
 		}
 		last = name
+		for len(added) > 0 && added[0].Name < name {
+			r.builder.Add(added[0].Name, added[0].Value)
+			added = added[1:]
+		}
+		if len(added) > 0 && added[0].Name == name {
+			continue
+		}
 		r.builder.Add(name, value)
+	}
+	for _, l := range added {
+		r.builder.Add(l.Name, l.Value)
 	}
 	return r.builder.Labels(), nil
 }
