@@ -15,6 +15,9 @@ type Entry struct {
 	// Objects are the sizes in bytes of the block's objects by name relative to
 	// the block's directory, from the listing ("index", "chunks/000001", …).
 	Objects map[string]int64
+	// Version is another one when the index or a chunk segment is written anew. It may be
+	// empty where the set does not come from a listing.
+	Version string
 }
 
 // Partial is a block directory without meta.json: an upload or a deletion in progress, or what is left of one.

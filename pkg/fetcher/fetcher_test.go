@@ -106,6 +106,34 @@ func fetch(t *testing.T, f *Fetcher) *block.Set {
 	return set
 }
 
+func TestAVersionIsThatOfIndexAndChunks(t *testing.T) {
+	b := newBucket()
+	id := hours(t, b, 0, 2).ULID
+	hours(t, b, 2, 4)
+	version := func() string {
+		t.Helper()
+		set := fetch(t, newFetcher(b, t.TempDir()))
+		if len(set.Blocks) != 2 || set.Blocks[0].Version == set.Blocks[1].Version {
+			t.Fatalf("versions of two blocks: %+v", set.Blocks)
+		}
+		i := slices.IndexFunc(set.Blocks, func(e *block.Entry) bool { return e.Meta.ULID == id })
+		return set.Blocks[i].Version
+	}
+	first := version()
+	b.put(t, block.ObjectName(id, string(block.NoCompactMark)), `{"id":"`+id.String()+`","version":1,"no_compact_time":1}`)
+	if got := version(); got != first {
+		t.Errorf("a mark changes the version from %s to %s", first, got)
+	}
+	for _, rel := range []string{block.IndexFile, block.SegmentFile(1)} {
+		b.put(t, block.ObjectName(id, rel), "other content")
+		got := version()
+		if got == first {
+			t.Errorf("the version is still %s after %s was written anew", got, rel)
+		}
+		first = got
+	}
+}
+
 // text writes a set with the names that the test gave to its blocks.
 func text(set *block.Set, names map[ulid.ULID]string) string {
 	var b strings.Builder

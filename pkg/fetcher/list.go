@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/oklog/ulid/v2"
 	"golang.org/x/sync/errgroup"
 
@@ -26,6 +29,7 @@ const (
 // directory is what is known of one block.
 type directory struct {
 	objects map[string]int64 // sizes by relative name
+	data    uint64           // stands for the versions of index and chunk segments
 	newest  time.Time
 	small   []content // meta.json and marks, by relative name
 }
@@ -59,6 +63,15 @@ func (c *content) final() bool {
 type version struct {
 	etag           string
 	size, modified int64
+}
+
+// hash stands for the version of a named object. Where there is an ETag its time says no more:
+// a copy of the bucket has other times.
+func (v version) hash(name string) uint64 {
+	if v.etag != "" {
+		return xxhash.Sum64String(fmt.Sprintf("%s\x00%d\x00%s", name, v.size, v.etag))
+	}
+	return xxhash.Sum64String(fmt.Sprintf("%s\x00%d\x00%d", name, v.size, v.modified))
 }
 
 // listing collects one look at a bucket.
@@ -129,12 +142,16 @@ func (l *listing) add(o bucket.Object) {
 		l.dirs[id] = dir
 	}
 	rel = l.shared.name(rel)
+	v := version{o.ETag, o.Size, o.LastModified.UnixNano()}
 	dir.objects[rel] = o.Size
 	if o.LastModified.After(dir.newest) {
 		dir.newest = o.LastModified
 	}
+	if rel == block.IndexFile || strings.HasPrefix(rel, block.ChunksDir+"/") {
+		dir.data ^= v.hash(rel) // in whatever order they are listed
+	}
 	if rel == block.MetaFile || slices.Contains(block.MarkKinds(), block.MarkKind(rel)) {
-		dir.small = append(dir.small, content{rel: rel, version: version{o.ETag, o.Size, o.LastModified.UnixNano()}})
+		dir.small = append(dir.small, content{rel: rel, version: v})
 	}
 }
 
