@@ -2,6 +2,7 @@ package storeapi
 
 import (
 	"fmt"
+	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
@@ -13,8 +14,34 @@ import (
 // has them. A received message owns its bytes: its strings and byte fields point
 // into one buffer, which lives as long as any of them.
 type codec struct {
-	plain encoding.CodecV2
+	plain  encoding.CodecV2
+	frames *framePool
 }
+
+// pool is where the memory of a message of a size comes from.
+func (c codec) pool(size int) mem.BufferPool {
+	if size < frameBytes/2 {
+		return mem.DefaultBufferPool()
+	}
+	return c.frames
+}
+
+// framePool keeps buffers about as long as frames of series. Unlike gRPC's own it
+// does not clear them before each use: a message fills its buffer.
+type framePool struct{ pool sync.Pool }
+
+// Get returns a buffer with anything in it.
+func (f *framePool) Get(n int) *[]byte {
+	if b, ok := f.pool.Get().(*[]byte); ok && cap(*b) >= n {
+		*b = (*b)[:n]
+		return b
+	}
+	b := make([]byte, n, max(n, frameBytes+frameBytes/4))
+	return &b
+}
+
+// Put takes a buffer back.
+func (f *framePool) Put(b *[]byte) { f.pool.Put(b) }
 
 // fastMessage is what vtproto generates for a message.
 type fastMessage interface {
@@ -28,7 +55,7 @@ type fastMessage interface {
 // UTF-8 end a stream with an error.
 func ServerOption() grpc.ServerOption { return grpc.ForceServerCodecV2(newCodec()) }
 
-func newCodec() codec { return codec{plain: encoding.GetCodecV2(proto.Name)} }
+func newCodec() codec { return codec{plain: encoding.GetCodecV2(proto.Name), frames: &framePool{}} }
 
 // Name is that of the standard codec: peers see no difference.
 func (codec) Name() string { return proto.Name }
@@ -39,7 +66,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		return c.plain.Marshal(v)
 	}
 	size := m.SizeVT()
-	pool := mem.DefaultBufferPool()
+	pool := c.pool(size)
 	buf := pool.Get(size)
 	if _, err := m.MarshalToSizedBufferVT((*buf)[:size]); err != nil {
 		pool.Put(buf)
