@@ -21,6 +21,7 @@ type openBlock struct {
 	meta    *block.Meta
 	labels  labels.Labels
 	objects map[string]int64
+	version string // of the objects
 
 	turn chan struct{} // holds one token, which guards what follows
 	// index is nil until a request needs it.
@@ -34,6 +35,7 @@ func newOpenBlock(e *block.Entry) *openBlock {
 		meta:    e.Meta,
 		labels:  e.Meta.Labels(),
 		objects: e.Objects,
+		version: e.Version,
 		turn:    make(chan struct{}, 1),
 	}
 	b.turn <- struct{}{}
@@ -57,7 +59,7 @@ func (b *openBlock) openIndex(ctx context.Context, g *Gateway) (*blockindex.Inde
 	src, err := g.indexSource(b)
 	var index *blockindex.Index
 	if err == nil {
-		index, err = g.indexes.Open(ctx, b.meta.ULID.String(), src, b.meta.Stats.NumChunks)
+		index, err = g.indexes.Open(ctx, b.directoryName(), src, b.meta.Stats.NumChunks)
 	}
 	if err != nil {
 		g.metrics.indexFailures.Inc()
@@ -71,11 +73,19 @@ func (b *openBlock) openIndex(ctx context.Context, g *Gateway) (*blockindex.Inde
 	return index, nil
 }
 
+// directoryName names the page directory of the block's index.
+func (b *openBlock) directoryName() string {
+	if b.version == "" {
+		return b.meta.ULID.String()
+	}
+	return b.meta.ULID.String() + "." + b.version
+}
+
 // segment names the n-th chunk segment, counted from zero as references do.
 func (b *openBlock) segment(n int) (pagecache.Object, error) {
 	size, ok := b.objects[block.SegmentFile(n+1)]
 	if !ok {
 		return pagecache.Object{}, fmt.Errorf("%w: a chunk is in segment %d, which the block %s has not", errCorruptChunk, n+1, b.meta.ULID)
 	}
-	return pagecache.Object{Name: block.SegmentName(b.meta.ULID, n+1), Size: size}, nil
+	return pagecache.Object{Name: block.SegmentName(b.meta.ULID, n+1), Size: size, Version: b.version}, nil
 }

@@ -60,17 +60,23 @@ func (b *badChunks) err(p *pick) error {
 	return fmt.Errorf("%s: %d chunks left out, the first for: %w", blockText(p), b.count, b.first)
 }
 
-// chunkRefs returns the chunks of a series that are wanted. A chunk's record ends
-// at the latest where the next chunk of its segment begins.
-func (s *blockStream) chunkRefs(e *blockindex.Entry) []chunkRef {
-	var refs []chunkRef
-	for i, c := range e.Chunks {
+// chunkRefs appends the chunks of a series that are wanted to refs. A chunk's record
+// ends at the latest where the next chunk of its segment begins; behind the last is next.
+func (s *blockStream) chunkRefs(refs []chunkRef, all []blockindex.Chunk, behind chunks.BlockChunkRef) []chunkRef {
+	n := 0
+	for _, c := range all {
+		if s.overlaps(c.MinTime, c.MaxTime) {
+			n++
+		}
+	}
+	refs = slices.Grow(refs, n)
+	for i, c := range all {
 		if !s.overlaps(c.MinTime, c.MaxTime) {
 			continue
 		}
-		next := e.Next
-		if i+1 < len(e.Chunks) {
-			next = e.Chunks[i+1].Ref
+		next := behind
+		if i+1 < len(all) {
+			next = all[i+1].Ref
 		}
 		segment, off := c.Ref.Unpack()
 		size := int64(likelySize)
@@ -83,6 +89,27 @@ func (s *blockStream) chunkRefs(e *blockindex.Entry) []chunkRef {
 		refs = append(refs, chunkRef{c.MinTime, c.MaxTime, uint32(segment), uint32(off), uint32(min(size, mostSize))})
 	}
 	return refs
+}
+
+// ahead says until where the segment that was read last is going to be read from off on,
+// with no gaps that are worth a request.
+func (s *blockStream) ahead(_ pagecache.Object, off int64) int64 {
+	if s.reader == nil || s.r.Limit > 0 || s.r.Shard != nil {
+		return off // nobody knows
+	}
+	var refs []chunkRef
+	until, gap := off, s.r.g.cache.ReadOver()
+	s.reader.Ahead(func(all []blockindex.Chunk, next chunks.BlockChunkRef) bool {
+		refs = s.chunkRefs(refs[:0], all, next)
+		for _, c := range refs {
+			if c.segment != s.segment || int64(c.off)-until > gap {
+				return false
+			}
+			until = max(until, int64(c.off)+int64(c.size))
+		}
+		return true
+	})
+	return until
 }
 
 // wanted is a chunk that is to be read, and where it goes.
@@ -119,7 +146,10 @@ func (s *blockStream) fill(ctx context.Context, all []wanted) (*pagecache.Lease,
 		return nil, err
 	}
 	s.r.g.metrics.chunkBytes.Add(float64(size))
-	lease, err := s.r.g.cache.ReadRanges(ctx, ranges)
+	if len(all) > 0 {
+		s.segment = all[len(all)-1].segment // runs has sorted them
+	}
+	lease, err := s.stream.ReadRanges(ctx, ranges)
 	if err != nil {
 		return nil, err
 	}

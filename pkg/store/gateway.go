@@ -90,7 +90,11 @@ func (g *Gateway) Sync(ctx context.Context, set *block.Set) error {
 	if err != nil {
 		return err
 	}
-	if err := g.indexes.Sweep(func(name string) bool { return blocks[name] != nil }); err != nil {
+	named := func(name string) bool {
+		id, _, _ := strings.Cut(name, ".")
+		return blocks[id] != nil && blocks[id].directoryName() == name
+	}
+	if err := g.indexes.Sweep(named); err != nil {
 		return fmt.Errorf("remove page directories of blocks that are gone: %w", err)
 	}
 	g.metrics.blocks.Set(float64(len(blocks)))
@@ -116,7 +120,7 @@ func (g *Gateway) swap(entries []*block.Entry, set *block.Set) (blocks, before m
 	blocks = make(map[string]*openBlock, len(entries))
 	for _, e := range entries {
 		id := e.Meta.ULID.String()
-		if blocks[id] = before[id]; blocks[id] == nil {
+		if blocks[id] = before[id]; blocks[id] == nil || blocks[id].version != e.Version {
 			blocks[id] = newOpenBlock(e)
 		}
 	}

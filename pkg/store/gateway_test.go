@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,6 +79,44 @@ func mustAsk(t testing.TB, g *Gateway, req *storeapi.Request) string {
 		t.Fatalf("series: %v", err)
 	}
 	return got
+}
+
+// TestABlockThatIsWrittenAnewIsReadAnew changes the objects of a block, whose labels and
+// lengths stay, under a gateway with warm caches.
+func TestABlockThatIsWrittenAnewIsReadAnew(t *testing.T) {
+	bkt := bucket.NewMemory()
+	old, spec := noise(20, 0), noise(20, 0)
+	for _, s := range spec.Series {
+		for i := range s.Samples {
+			s.Samples[i].V = -s.Samples[i].V // another sign, one other bit
+		}
+	}
+	was := add(t, bkt, old)
+	was.Version = "1"
+	g := open(t, bkt, nil, was)
+	req := selectUp(0, hour)
+	collect := func(g *Gateway) []series.Series {
+		t.Helper()
+		got, warnings, err := series.Collect(g.Series(t.Context(), req))
+		if err != nil || len(warnings) > 0 || len(got) != 20 {
+			t.Fatalf("%d series: %v, %v", len(got), warnings, err)
+		}
+		return got
+	}
+	same := func(a, b series.Series) bool {
+		return slices.EqualFunc(a.Chunks, b.Chunks, func(a, b series.Chunk) bool { return bytes.Equal(a.Data, b.Data) })
+	}
+	before := collect(g)
+
+	dir, meta := blocktest.Dir(t, spec)
+	meta.ULID = was.Meta.ULID
+	is := upload(t, bkt, dir, meta)
+	is.Version = "2"
+	syncBlocks(t, g, is)
+	after, want := collect(g), collect(open(t, bkt, nil, is))
+	if slices.EqualFunc(before, want, same) || !slices.EqualFunc(after, want, same) {
+		t.Error("the answer is not that of the new objects")
+	}
 }
 
 func TestBlocksAppearAndDisappear(t *testing.T) {
@@ -269,7 +308,7 @@ func TestABlockThatVanishesIsReplacedByWhatItBecame(t *testing.T) {
 }
 
 // vanishingBucket is a bucket that answers once it is open, and in which the
-// objects of a block are gone at some point.
+// objects of a block are gone at some point, which breaks the answers under way.
 type vanishingBucket struct {
 	bucket.Reader
 	prefix string
@@ -284,8 +323,22 @@ func (v *vanishingBucket) GetRange(ctx context.Context, name string, off, length
 		v.missed.Add(1)
 		return nil, fmt.Errorf("read %s: %w", name, bucket.ErrNotFound)
 	}
-	return v.Reader.GetRange(ctx, name, off, length)
+	rc, err := v.Reader.GetRange(ctx, name, off, length)
+	return readerFunc{rc, func(p []byte) (int, error) {
+		if v.gone.Load() && strings.HasPrefix(name, v.prefix) {
+			return 0, io.ErrUnexpectedEOF
+		}
+		return rc.Read(p)
+	}}, err
 }
+
+// readerFunc is a body that is read by a function.
+type readerFunc struct {
+	io.Closer
+	read func(p []byte) (int, error)
+}
+
+func (r readerFunc) Read(p []byte) (int, error) { return r.read(p) }
 
 func TestLimitsSayWhatToChange(t *testing.T) {
 	bkt := bucket.NewMemory()

@@ -21,7 +21,7 @@ func (g *Gateway) indexSource(b *openBlock) (blockindex.Source, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: the listing has no such object", blockindex.ErrCorrupt)
 	}
-	return &indexSource{g, pagecache.Object{Name: block.IndexName(b.meta.ULID), Size: size}}, nil
+	return &indexSource{g, pagecache.Object{Name: block.IndexName(b.meta.ULID), Size: size, Version: b.version}}, nil
 }
 
 // Size is what the listing says.

@@ -41,14 +41,18 @@ func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selecte
 		mint, maxt := s.times[0].MinTime, s.times[len(s.times)-1].MaxTime-1
 		reader := index.Series(selected)
 		reader.Window(s.r.entryRoom(len(selected.Refs)))
+		reader.Add(s.block.labels)
+		s.reader = reader
 		var e blockindex.Entry
 		for reader.Next(ctx, mint, maxt, &e) {
-			var r row
-			r.labels, r.replica = series.Final(e.Labels, s.block.labels, s.r.WithoutLabels)
+			r := row{labels: e.Labels}
+			if len(s.r.WithoutLabels) > 0 {
+				r.labels, r.replica = series.Final(e.Labels, s.block.labels, s.r.WithoutLabels)
+			}
 			if s.replaces && labels.Compare(r.labels, s.after) <= 0 && !s.after.IsEmpty() || !s.r.Shard.Keeps(r.labels) {
 				continue
 			}
-			if r.chunks = s.chunkRefs(&e); len(r.chunks) == 0 {
+			if r.chunks = s.chunkRefs(nil, e.Chunks, e.Next); len(r.chunks) == 0 {
 				continue
 			}
 			if s.r.SkipChunks {
@@ -128,6 +132,7 @@ func (s *blockStream) sorted(rows iter.Seq2[row, error]) iter.Seq2[row, error] {
 			}
 			all = append(all, r)
 		}
+		s.reader = nil
 		slices.SortFunc(all, func(a, b row) int {
 			if c := labels.Compare(a.labels, b.labels); c != 0 {
 				return c

@@ -21,7 +21,7 @@ func (s *blockStream) load(ctx context.Context, rows []row) (*span, error) {
 		n += len(r.chunks)
 	}
 	loaded := &span{series: make([]series.Series, len(rows))}
-	room, all := make([]series.Chunk, n), make([]wanted, 0, n)
+	room, all := make([]series.Chunk, n), s.wanted[:0]
 	resolution := int64(s.block.meta.Resolution())
 	for i, r := range rows {
 		k := len(r.chunks)
@@ -35,6 +35,8 @@ func (s *blockStream) load(ctx context.Context, rows []row) (*span, error) {
 	if s.r.SkipChunks || n == 0 {
 		return loaded, nil
 	}
+	s.wanted = all
+	defer clear(all) // not to keep what is handed out
 	var err error
 	if loaded.lease, err = s.fill(ctx, all); err != nil {
 		return nil, err
@@ -64,7 +66,7 @@ func (s *blockStream) whole(loaded []series.Series) ([]series.Series, error) {
 // The parts of a request's memory that is not held until its end: of the spans, of
 // which each stream has two, one that is read and one that is handed out, and of the
 // series entries that streams read.
-const spansPart, entriesPart = 5.0 / 12, 1.0 / 6
+const spansPart, entriesPart = 3.0 / 8, 1.0 / 4
 
 // heldPart is the part of a request's memory that may be held until its end.
 const heldPart = 2
@@ -76,9 +78,26 @@ func (r *request) room() int64 {
 	return r.fairShare(spansPart)
 }
 
-// firstRoom is the bytes of the first span of a stream: few, so that the first series
-// are there soon.
-func (r *request) firstRoom() int64 { return r.fairShare(spansPart) / 2 }
+// stepRoom is the bytes of the next span of a stream that goes on with an answer of the
+// bucket: the request is made, and more memory would not make it longer.
+func (r *request) stepRoom() int64 {
+	const least, together, few = 128 << 10, 12 << 20, 4
+	room, active := r.room(), r.active.Load()
+	if active <= few {
+		return room // parts side by side are faster than one connection
+	}
+	return min(room, max(least, together/active))
+}
+
+// firstRoom is the bytes of the first span of a stream of n series: few if there are
+// many, so that the first series are there soon.
+func (r *request) firstRoom(n int) int64 {
+	const few = 256
+	if n <= few {
+		return r.room()
+	}
+	return r.fairShare(spansPart) / 2
+}
 
 // entryRoom is the bytes that a stream may hold of n series entries.
 func (r *request) entryRoom(n int) int64 {
@@ -103,8 +122,9 @@ func (r *request) leave(s *span) {
 	s.lease = nil
 }
 
-// reckoning is the memory that a span of rows takes while it is read: also that of
-// the bytes between chunks, if they are so few that the page cache reads over them.
+// reckoning is the memory that a span of rows takes: also that of the bytes between
+// chunks, if they are so few that the page cache reads over them. Those count half, for
+// they are held while the span is read and not while it is handed out.
 type reckoning struct {
 	bytes, readOver int64
 	last            chunkRef
@@ -118,7 +138,7 @@ func (k *reckoning) add(r *row) {
 		k.bytes += int64(c.size)
 		gap := int64(c.off) - int64(k.last.off) - int64(k.last.size)
 		if k.last.size > 0 && c.segment == k.last.segment && gap > 0 && gap <= k.readOver {
-			k.bytes += gap
+			k.bytes += gap / 2
 		}
 		k.last = c
 	}

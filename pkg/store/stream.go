@@ -13,6 +13,7 @@ import (
 	"github.com/varve-io/varve/pkg/blockindex"
 	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/merge"
+	"github.com/varve-io/varve/pkg/pagecache"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
@@ -25,6 +26,11 @@ type blockStream struct {
 	matchers []*labels.Matcher // of the data
 	after    labels.Labels     // series up to it are left out
 	replaces bool              // it stands in for a block that vanished
+
+	stream  *pagecache.Stream        // of its chunks
+	reader  *blockindex.SeriesReader // nil if chunks are not read in the order of the index
+	segment uint32                   // of the chunk that was read last
+	wanted  []wanted                 // used again for each span
 
 	spans chan *span
 	err   error // valid when spans is closed
@@ -41,7 +47,9 @@ type blockStream struct {
 }
 
 func newBlockStream(r *request, p pick, matchers []*labels.Matcher) *blockStream {
-	return &blockStream{pick: p, r: r, matchers: matchers, spans: make(chan *span), now: new(span), at: -1}
+	s := &blockStream{pick: p, r: r, matchers: matchers, spans: make(chan *span), now: new(span), at: -1}
+	s.stream = r.g.cache.Stream(s.ahead)
+	return s
 }
 
 // run reads the block until its end or that of the request.
@@ -52,6 +60,7 @@ func (s *blockStream) run(ctx context.Context) {
 		return
 	}
 	defer s.r.workers.Release(1)
+	defer s.stream.Close()
 	s.err = s.read(ctx)
 }
 
@@ -73,7 +82,7 @@ func (s *blockStream) read(ctx context.Context) error {
 		ordered = heldBack(ordered)
 	}
 	var rows []row
-	sum, most := s.r.newReckoning(), s.r.firstRoom()
+	sum, most := s.r.newReckoning(), s.r.firstRoom(len(selected.Refs))
 	for next, err := range ordered {
 		if err != nil {
 			return err
@@ -82,12 +91,20 @@ func (s *blockStream) read(ctx context.Context) error {
 			if err := s.hand(ctx, rows); err != nil {
 				return err
 			}
-			rows, sum, most = rows[:0], s.r.newReckoning(), s.r.room()
+			rows, sum, most = rows[:0], s.r.newReckoning(), s.room()
 		}
 		rows = append(rows, next)
 		sum.add(&next)
 	}
 	return s.hand(ctx, rows)
+}
+
+// room is the bytes of the next span.
+func (s *blockStream) room() int64 {
+	if s.stream.Flows() {
+		return s.r.stepRoom()
+	}
+	return s.r.room()
 }
 
 // selectSeries resolves the matchers.
