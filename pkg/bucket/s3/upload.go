@@ -98,7 +98,7 @@ func (b *Bucket) upload(ctx context.Context, u *upload, r io.Reader) (string, er
 		hint = -1
 	}
 	size := b.partSize(hint, 0)
-	first, err := readSmall(contextReader{ctx, r}, size, hint)
+	first, err := b.readFirst(contextReader{ctx, r}, size, hint)
 	if err != nil {
 		return "", fmt.Errorf("upload %s: read the content: %w", u.name, err)
 	}
@@ -124,16 +124,39 @@ func (b *Bucket) partSize(hint int64, before int) int64 {
 	return size << (before / growEvery)
 }
 
-// readSmall reads up to size bytes. It begins with what hint says, so that a small
+// readFirst reads up to size bytes. It begins with what hint says, so that a small
 // object does not take the memory of a part.
-func readSmall(r io.Reader, size, hint int64) ([]byte, error) {
+func (b *Bucket) readFirst(r io.Reader, size, hint int64) ([]byte, error) {
+	const begin, small = 64 << 10, 1 << 20
 	if hint < 0 {
-		hint = 64 << 10
+		hint = begin
 	}
+	limit := min(size, max(hint+1, small))
 	var buf bytes.Buffer
 	buf.Grow(int(min(size, hint)) + bytes.MinRead)
-	_, err := buf.ReadFrom(io.LimitReader(r, size))
-	return buf.Bytes(), err
+	if _, err := buf.ReadFrom(io.LimitReader(r, limit)); err != nil || int64(buf.Len()) < limit || limit == size {
+		return buf.Bytes(), err
+	}
+	part := b.memory(size)
+	n := copy(part, buf.Bytes())
+	return fill(part, n, r)
+}
+
+// memory is that of a part which the store has, or new.
+func (b *Bucket) memory(size int64) []byte {
+	if part, ok := b.spare.Get().([]byte); ok && int64(cap(part)) >= size {
+		return part[:size]
+	}
+	return make([]byte, size)
+}
+
+// fill reads what a part lacks behind its first n bytes; at the end of r it stays shorter.
+func fill(part []byte, n int, r io.Reader) ([]byte, error) {
+	m, err := io.ReadFull(r, part[n:])
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return part[:n+m], err
 }
 
 // single puts an object with one request; content may be sent again.
@@ -244,7 +267,7 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader, hint int64)
 			defer func() { <-u.bucket.sending }()
 			return u.part(working, n, sending)
 		})
-		if part, readErr = u.readPart(contextReader{ctx, r}, u.bucket.partSize(hint, int(n))); readErr != nil {
+		if part, readErr = fill(u.bucket.memory(u.bucket.partSize(hint, int(n))), 0, contextReader{ctx, r}); readErr != nil {
 			readErr = fmt.Errorf("upload %s: read the content: %w", u.name, readErr)
 			break
 		}
@@ -257,20 +280,6 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader, hint int64)
 		return fmt.Errorf("upload %s: %w", u.name, ctx.Err())
 	}
 	return err
-}
-
-// readPart reads the next part; it is empty at the end.
-func (u *upload) readPart(r io.Reader, size int64) ([]byte, error) {
-	part, _ := u.bucket.spare.Get().([]byte)
-	if int64(cap(part)) < size {
-		part = make([]byte, size)
-	}
-	part = part[:size]
-	n, err := io.ReadFull(r, part)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
-	}
-	return part[:n], err
 }
 
 func (u *upload) create(ctx context.Context) error {
