@@ -84,7 +84,6 @@ func TestTheStatusWhileAJobRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := executor(t, bkt)
-	e.opts.LeaseDuration = time.Second
 	build := e.build
 	begun, goOn := make(chan struct{}, 100), make(chan struct{})
 	e.build = func(ctx context.Context, o output) error {
