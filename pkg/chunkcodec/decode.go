@@ -37,7 +37,9 @@ type Decoder struct {
 	deltas []int64
 	xors   []xorFloat
 	fields *fieldTable // made when first needed
-	steps  *stepTable  // as well
+
+	stepped int        // how many steps were decoded
+	steps   *stepTable // made when these are more than it takes to make it
 }
 
 // Reset ends the use of all histograms that were decoded.

@@ -179,7 +179,7 @@ func (d *Decoder) decodeInts(h *histogramReader, r bitReader, ts []int64, out []
 	var room []int64
 	size := h.buckets[0] + h.buckets[1]
 	d.deltas = extend(d.deltas[:0], size)
-	if d.steps == nil && len(ts)*size > 2*len(d.steps) {
+	if d.stepped += len(ts) * size; d.steps == nil && d.stepped > len(d.steps) {
 		d.steps = newStepTable()
 	}
 	c := intCounts{deltas: d.deltas, table: d.steps}

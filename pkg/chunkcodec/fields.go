@@ -73,16 +73,20 @@ func (e *edge) byteVarint(r bitReader) (bitReader, int64) {
 
 // steps leaves in values what deltas add to those before, after it has changed deltas by a varint
 // each. Where counts change at random a processor can guess nothing but the end, so short fields that stand in
-// a peek as a whole are looked up. Guarded by BenchmarkDecode.
+// a peek as a whole are looked up, where there is a table. Guarded by BenchmarkDecode.
 func (e *edge) steps(r bitReader, t *stepTable, before, values, deltas []int64) bitReader {
 	before, deltas = before[:len(values)], deltas[:len(values)]
+	many := uint64(1) << (64 - steadyFields)
+	if t == nil {
+		many = 1 << 63
+	}
 	for i := 0; i < len(values); {
 		var ok bool
 		if r, ok = e.pass(r); !ok {
 			return e.spoil()
 		}
 		word := r.peek()
-		if word>>(64-steadyFields) == 0 { // as many deltas stay as there are zeros
+		if word < many { // as many deltas stay as there are zeros
 			run := min(bits.LeadingZeros64(word|1<<(64-peekBits)), int(e.limit-r.pos), len(values)-i)
 			for end := i + run; i < end; i++ {
 				values[i] = before[i] + deltas[i]
@@ -127,10 +131,9 @@ func newStepTable() *stepTable {
 	return &t
 }
 
-// pack is steps for the short fields that stand in a peek as a whole. It returns how many these are, and their bits:
-// none where there is no table.
+// pack is steps for the short fields that stand in a peek as a whole. It returns how many these are, and their bits.
 func (t *stepTable) pack(word uint64, before, values, deltas []int64) (n int, size uint) {
-	if t == nil {
+	if t == nil { // said once, this is not asked again for each field
 		return 0, 0
 	}
 	before, deltas = before[:len(values)], deltas[:len(values)]

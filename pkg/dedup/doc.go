@@ -2,8 +2,8 @@
 // more Prometheus servers with equal configuration scraped from one process.
 //
 // It stands on floor 3: a function of chunks, without clock, disk or metric
-// names. Chunks is the one algorithm for queries and for the compactor;
-// NewSet applies it to a set, and a Reader gives its samples.
+// names. There is one algorithm with two faces: NewSet gives chunks, for the compactor,
+// and Iterators read samples, for queries. Both give the same.
 //
 // What holds for raw samples (docs/design/0006-dedup.md says how):
 //
