@@ -24,6 +24,7 @@ D ?= 2m
 P ?= ./...
 B ?= .
 BASE ?= main
+PART ?= 1/12
 ARGS ?=
 
 .PHONY: help
@@ -37,7 +38,7 @@ build: ## the static binaries, into bin/
 
 .PHONY: test
 test: ## everything that must hold: check, race tests, fuzz smoke, e2e (up to 30 minutes the first time)
-	@tools/steps.sh tools check race simulate manifests smoke e2e
+	@tools/steps.sh tools check race simulate zoom manifests smoke e2e
 
 .PHONY: tools
 tools: ## the tools that tests run against, into the cache
@@ -97,6 +98,10 @@ fuzz: ## fuzz the targets that match T for D each: make fuzz T=FuzzMerge D=2m
 .PHONY: simulate
 simulate: ## compactors in random weather: make simulate ARGS='-seeds 20000', and -seed N -seeds 1 for one that failed
 	go test -count=1 -timeout 3h -run Simulation ./pkg/compact $(if $(ARGS),-args $(ARGS))
+
+.PHONY: zoom
+zoom: ## a part of the zoom matrix: make zoom PART=2/12, or PART=full for all of it (10 minutes)
+	VARVE_ZOOM='$(PART)' go test -count=1 -timeout 2h -run ZoomMatrix ./pkg/query
 
 .PHONY: smoke
 smoke: ## every fuzz target for a few seconds

@@ -34,7 +34,7 @@ func (a aggregate) kinds() aggrchunk.Kinds {
 	case count:
 		return aggrchunk.KindsOf(aggrchunk.Count)
 	case sum:
-		return aggrchunk.KindsOf(aggrchunk.Sum)
+		return aggrchunk.KindsOf(aggrchunk.Count, aggrchunk.Sum) // COUNT says when scrapes were
 	case minimum:
 		return aggrchunk.KindsOf(aggrchunk.Min)
 	case maximum:
@@ -49,17 +49,26 @@ func (a aggregate) kinds() aggrchunk.Kinds {
 	return aggrchunk.AllKinds
 }
 
-// coarsest is the coarsest resolution with which a function over rangeMillis
-// means something: two windows for what compares samples, one for what adds them up.
-func (a aggregate) coarsest(allowed block.Resolution, rangeMillis int64) block.Resolution {
+// leastWindows is how many windows a range holds at the least that cuts some, for what
+// adds them up or compares them. What lies in the part of a window is an estimate; in so
+// many it is a small part of the whole. See docs/design/0013-resolutions.md.
+const leastWindows = 8
+
+// coarsest is the coarsest resolution with which a function over a range means
+// something: two windows for what compares samples, one for what adds them up if no range
+// cuts it, and leastWindows if one does.
+func (a aggregate) coarsest(allowed block.Resolution, l looks) block.Resolution {
 	switch {
-	case rangeMillis == 0:
+	case l.rangeMillis == 0:
 		return allowed
 	case a == gauge || a == counter:
-		return floorResolution(min(int64(allowed), rangeMillis/2))
-	default:
-		return floorResolution(min(int64(allowed), rangeMillis))
+		return floorResolution(min(int64(allowed), l.rangeMillis/2))
 	}
+	most := floorResolution(min(int64(allowed), l.rangeMillis))
+	if most > block.Raw && l.cut(int64(most)) {
+		return floorResolution(min(int64(most), l.rangeMillis/leastWindows))
+	}
+	return most
 }
 
 // floorResolution is the coarsest known resolution not above millis.

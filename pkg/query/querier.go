@@ -118,7 +118,7 @@ func (q *querier) newSelection(hints *storage.SelectHints, matchers []*labels.Ma
 		looks:   looks{start: h.Start, end: h.End, step: h.Step, rangeMillis: h.Range, lookback: q.params.Lookback.Milliseconds()},
 		at:      -1,
 	}
-	s.allowed = s.agg.coarsest(q.params.resolution(), h.Range)
+	s.allowed = s.agg.coarsest(q.params.resolution(), s.looks)
 	s.req = &storeapi.Request{
 		MinTime: h.Start, MaxTime: h.End, Matchers: matchers,
 		MaxResolution: s.allowed, Fallback: block.OneHour, Aggregates: s.agg.kinds(),
@@ -282,7 +282,7 @@ func (c *coarseSeries) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 		return newChained(1, func(int) (chunkenc.Iterator, error) { return happenings(c.segments, c.agg, c.looks) })
 	}
 	return newChained(len(c.segments), func(i int) (chunkenc.Iterator, error) {
-		scraped, err := rhythmOf(c.segments, c.looks)
+		scraped, err := rhythmFor(c.agg, c.segments, c.looks)
 		if err != nil {
 			return nil, err
 		}
@@ -292,7 +292,7 @@ func (c *coarseSeries) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 
 // counterIterator reads the whole series as one counter without resets.
 func (c *coarseSeries) counterIterator() (chunkenc.Iterator, error) {
-	scraped, err := rhythmOf(c.segments, c.looks)
+	scraped, err := rhythmFor(c.agg, c.segments, c.looks)
 	if err != nil {
 		return nil, err
 	}

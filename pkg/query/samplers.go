@@ -50,11 +50,15 @@ func (w *windowed) knowScrapes(scraped rhythm) {
 	}
 }
 
-// start of window i: its own border, or where a window before was cut in two.
+// start of window i: its own border, or where a window before was cut in two; the
+// last scrape before, where it is known when that was.
 func (w windowed) start(i int) int64 {
-	start := w.scraped.upTo(windowStart(w.windows[i].t, w.resolution)-1) + 1
+	start, after := windowStart(w.windows[i].t, w.resolution), int64(1)
+	if w.scraped.interval > 0 {
+		start, after = w.scraped.upTo(start-1), 0
+	}
 	if i > 0 {
-		start = max(start, w.windows[i-1].t+1)
+		start = max(start, w.windows[i-1].t+after)
 	}
 	return start
 }
@@ -67,7 +71,7 @@ func (w windowed) ends(i int) bool {
 
 func (w windowed) after(t int64) (point, bool, error) {
 	for i := firstAfter(w.windows, t-1); i < len(w.windows); i++ {
-		at := w.look(max(t, w.start(i)))
+		at := w.look(t, w.start(i))
 		for w.windows[i].t+1 < w.scraped.upTo(at) && !w.ends(i) {
 			i++
 		}
@@ -86,10 +90,10 @@ func (w windowed) after(t int64) (point, bool, error) {
 	return point{}, false, nil
 }
 
-// look is the first point of the grid later than t up to which anything was scraped.
-func (w windowed) look(t int64) int64 {
-	at := w.grid.after(t)
-	for w.scraped.upTo(at) == w.scraped.upTo(w.grid.before(at)) {
+// look is the first point of the grid later than t up to which anything was scraped after start.
+func (w windowed) look(t, start int64) int64 {
+	at := w.grid.after(max(t, start))
+	for to := w.scraped.upTo(at); to <= start || to == w.scraped.upTo(w.grid.before(at)); to = w.scraped.upTo(at) {
 		at = w.grid.after(at)
 	}
 	return at
@@ -277,6 +281,15 @@ const (
 	// mostPerRange is how many it has at most, unless steps or windows are that many.
 	mostPerRange = 1024
 )
+
+// cut reports whether any range begins or ends inside of a window. Looks of
+// subqueries may count as such when they are none: where they begin is not known.
+func (l looks) cut(resolution int64) bool {
+	look := l.start + l.rangeMillis - 1
+	whole := windowStart(look, resolution) == look || windowStart(look+1, resolution) == look+1
+	again := l.step > 0 && l.end >= look+l.step
+	return !whole || l.rangeMillis%resolution != 0 || again && l.step%resolution != 0
+}
 
 // grid holds every look, and for ranges their left border moved by the given
 // milliseconds: 1 where the range shall find a sample at its very begin, 0 where what

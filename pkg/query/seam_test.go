@@ -3,6 +3,7 @@ package query
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -99,7 +100,7 @@ func TestRawSamplesSayWhenScrapesWere(t *testing.T) {
 	} {
 		raw := segment{span{epoch, epoch + day}, block.Raw, []series.Chunk{floatChunk(t, tc.times, make([]float64, len(tc.times)))}}
 		coarse := segment{span{epoch - day, epoch - 1}, block.FiveMin, nil}
-		got, err := rhythmOf([]segment{coarse, raw}, looks{rangeMillis: 5 * minute})
+		got, err := rhythmFor(sum, []segment{coarse, raw}, looks{rangeMillis: 5 * minute})
 		if err != nil || got != tc.want {
 			t.Errorf("%s: got %v and %v, want %v", name, got, err, tc.want)
 		}
@@ -107,9 +108,75 @@ func TestRawSamplesSayWhenScrapesWere(t *testing.T) {
 			segments []segment
 			width    int64
 		}{"all is raw": {[]segment{raw}, 5 * minute}, "a range holds one scrape": {[]segment{coarse, raw}, 50_000}} {
-			if got, err := rhythmOf(tc.segments, looks{rangeMillis: tc.width}); err != nil || got != (rhythm{}) {
+			if got, err := rhythmFor(sum, tc.segments, looks{rangeMillis: tc.width}); err != nil || got != (rhythm{}) {
 				t.Errorf("%s, %s: got %v and %v, want none", name, what, got, err)
 			}
+		}
+	}
+}
+
+func TestCoarseDataSayWhenScrapesWere(t *testing.T) {
+	const at = epoch + 5_003
+	for name, tc := range map[string]struct {
+		counts     []float64
+		resolution block.Resolution
+		last       int64
+		want       rhythm
+	}{
+		"even":                                  {[]float64{10, 10, 10, 10, 10}, block.FiveMin, at, rhythm{30_000, 5_003}},
+		"in windows of an hour":                 {[]float64{240, 240, 240, 240, 240}, block.OneHour, at, rhythm{15_000, 5_003}},
+		"the last window is not full":           {[]float64{10, 10, 10, 10, 3}, block.FiveMin, at, rhythm{30_000, 5_003}},
+		"an interval that divides nothing":      {[]float64{43, 43, 43, 43, 42, 43, 43}, block.FiveMin, at, rhythm{7_000, at % 7_000}},
+		"scrapes are missing":                   {[]float64{10, 8, 10, 10, 0, 10, 7}, block.FiveMin, at, rhythm{30_000, 5_003}},
+		"at the begin of windows":               {[]float64{10, 10, 10, 10, 10}, block.FiveMin, epoch, rhythm{}},
+		"a window has hidden the last":          {[]float64{10, 10, 10, 10, 10}, block.FiveMin, epoch + 5*minute - 1, rhythm{}},
+		"too few windows":                       {[]float64{10, 10, 10, 10}, block.FiveMin, at, rhythm{}},
+		"one in a window":                       {[]float64{1, 1, 1, 1, 1}, block.FiveMin, at, rhythm{}},
+		"many in a second":                      {[]float64{3000, 3000, 3000, 3000, 3000}, block.FiveMin, at, rhythm{}},
+		"whenever something happens":            {[]float64{5, 10, 3, 8, 12}, block.FiveMin, at, rhythm{}},
+		"more than there are numbers":           {slices.Repeat([]float64{math.MaxFloat64}, 5), block.FiveMin, at, rhythm{}},
+		"nothing at all":                        {[]float64{0, 0, 0, 0, 0}, block.FiveMin, at, rhythm{}},
+		"at no whole number of seconds":         {[]float64{120, 120, 120, 120, 120}, block.FiveMin, at, rhythm{}},
+		"a number of scrapes that is no number": {[]float64{math.NaN(), math.NaN(), math.NaN(), math.NaN(), math.NaN()}, block.FiveMin, at, rhythm{}},
+	} {
+		var counts []point
+		for i, c := range tc.counts {
+			counts = append(counts, point{int64(i), value{f: c}})
+		}
+		if got := rhythmOfCounts(counts, int64(tc.resolution), tc.last); got != tc.want {
+			t.Errorf("%s: got %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// A range that cuts windows holds eight of them, so that what it cuts is a small part of it.
+func TestWhatAddsUpWindowsCutsFewOfThem(t *testing.T) {
+	at := func(look, step, width int64) looks {
+		return looks{start: look - width + 1, end: look + 3*step, step: step, rangeMillis: width}
+	}
+	for name, tc := range map[string]struct {
+		looks looks
+		want  block.Resolution
+	}{
+		"whole hours":                          {at(epoch, hour, hour), block.OneHour},
+		"up to the last millisecond of one":    {at(epoch-1, hour, hour), block.OneHour},
+		"whole five minutes of short ranges":   {at(epoch+5*minute, 5*minute, hour), block.FiveMin},
+		"hours are cut, but few of them":       {at(epoch+5*minute, 5*minute, 8*hour), block.OneHour},
+		"by steps that are no hours":           {at(epoch, 25*minute, 2*hour), block.FiveMin},
+		"a range of no whole hours":            {at(epoch, hour, 90*minute), block.FiveMin},
+		"anywhere, shorter than eight windows": {at(epoch+13_000, 5*minute, 39*minute), block.Raw},
+		"anywhere, eight windows":              {at(epoch+13_000, 5*minute, 40*minute), block.FiveMin},
+		"once, and whole":                      {at(epoch, 0, 2*hour), block.OneHour},
+		"once, where the step matters not":     {looks{start: epoch - 2*hour + 1, end: epoch, step: 7_000, rangeMillis: 2 * hour}, block.OneHour},
+		"shorter than a window":                {at(epoch, hour, 4*minute), block.Raw},
+	} {
+		for _, agg := range []aggregate{sum, count, minimum, maximum, resetting, changing} {
+			if got := agg.coarsest(block.OneHour, tc.looks); got != tc.want {
+				t.Errorf("%s, aggregate %d: got %s, want %s", name, agg, got, tc.want)
+			}
+		}
+		if got := sum.coarsest(block.FiveMin, tc.looks); got != min(tc.want, block.FiveMin) {
+			t.Errorf("%s, 5m at most: got %s, want %s", name, got, min(tc.want, block.FiveMin))
 		}
 	}
 }

@@ -160,6 +160,7 @@ const scrapeEvery = 30_000
 // newZoo lets the processes run for so many days:
 //
 //	temperature      a gauge with a daily period and noise
+//	pressure         one with a fifth of the noise
 //	requests_total   a counter whose rate swings, reset about every 25 hours
 //	bursts_total     one that begins with a tenth of its daily gain at each reset
 //	state            a gauge that changes rarely, 0 and 1
@@ -175,10 +176,15 @@ func newZoo(t *testing.T, days int64) *zoo {
 	}
 	z := &zoo{store: &tiers{}, processes: map[string]*scraped{}, days: days}
 	total := 0.0
-	z.floats(t, times, labels.FromStrings("__name__", "temperature"), func(i int) float64 {
-		at := float64(times[i])
-		return 1000 + 300*math.Sin(2*math.Pi*at/float64(day)) + 50*math.Sin(at/float64(5*hour)) + 5*rnd.NormFloat64()
-	})
+	for _, g := range []struct {
+		name  string
+		noise float64
+	}{{"temperature", 5}, {"pressure", 1}} {
+		z.floats(t, times, labels.FromStrings("__name__", g.name), func(i int) float64 {
+			at := float64(times[i])
+			return 1000 + 300*math.Sin(2*math.Pi*at/float64(day)) + 50*math.Sin(at/float64(5*hour)) + g.noise*rnd.NormFloat64()
+		})
+	}
 	z.floats(t, times, labels.FromStrings("__name__", "requests_total"), func(i int) float64 {
 		if rnd.IntN(3000) == 0 {
 			total = 0
