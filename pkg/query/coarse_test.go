@@ -127,6 +127,16 @@ func generate(t *testing.T, days int64) *tiers {
 		for from := epoch; from < epoch+days*day; from += 2 * hour {
 			one.chunks[block.Raw] = append(one.chunks[block.Raw], rawChunks(t, from+5000, from+2*hour, rnd, g.value)...)
 		}
+		s.all = append(s.all, one)
+	}
+	s.downsample(t)
+	return s
+}
+
+// downsample makes the coarser resolutions out of the raw chunks.
+func (s *tiers) downsample(t *testing.T) {
+	t.Helper()
+	for _, one := range s.all {
 		for _, step := range []struct{ from, to block.Resolution }{{block.Raw, block.FiveMin}, {block.FiveMin, block.OneHour}} {
 			coarse, err := downsample.Chunks(one.chunks[step.from], step.to)
 			if err != nil {
@@ -134,9 +144,7 @@ func generate(t *testing.T, days int64) *tiers {
 			}
 			one.chunks[step.to] = coarse
 		}
-		s.all = append(s.all, one)
 	}
-	return s
 }
 
 func rawChunks(t *testing.T, from, to int64, rnd *rand.Rand, v func(int64) float64) (out []series.Chunk) {
@@ -287,22 +295,29 @@ func TestResolutionsMeetWithoutASeam(t *testing.T) {
 	data := generate(t, 6)
 	seam := epoch + 3*day
 	begin, end := millis(seam-12*hour), millis(seam+12*hour)
+	lost := []block.TimeRange{{MinTime: epoch, MaxTime: seam - 4*hour}, {MinTime: seam + 4*hour, MaxTime: epoch + 6*day}}
+	older, middle, younger := lost[:1], []block.TimeRange{{MinTime: seam - 4*hour, MaxTime: seam + 4*hour}}, lost[1:]
 	for name, tc := range map[string]struct {
-		kept retention
-		p    Params
+		kept  retention
+		p     Params
+		spans int // that the infos name
 	}{
 		"raw expired, 5m serves what is older": {retention{
 			block.FiveMin: {always}, block.Raw: {{MinTime: seam, MaxTime: epoch + 6*day}},
-		}, Params{}},
+		}, Params{}, 2},
 		"raw expired, only 1h is older": {retention{
 			block.OneHour: {always}, block.Raw: {{MinTime: seam, MaxTime: epoch + 6*day}},
-		}, Params{}},
+		}, Params{}, 2},
 		"1h wanted, raw serves what is younger": {retention{
 			block.OneHour: {{MinTime: epoch, MaxTime: seam}}, block.Raw: {always},
-		}, Params{MaxResolution: time.Hour}},
+		}, Params{MaxResolution: time.Hour}, 2},
 		"1h wanted, 5m serves what is younger": {retention{
 			block.OneHour: {{MinTime: epoch, MaxTime: seam}}, block.FiveMin: {always},
-		}, Params{MaxResolution: time.Hour}},
+		}, Params{MaxResolution: time.Hour}, 2},
+		"raw lost in the middle, 5m serves there":      {retention{block.Raw: lost, block.FiveMin: {always}}, Params{}, 3},
+		"raw lost in the middle, 1h serves there":      {retention{block.Raw: lost, block.OneHour: {always}}, Params{}, 3},
+		"each resolution holds what the others do not": {retention{block.OneHour: older, block.FiveMin: middle, block.Raw: younger}, Params{}, 3},
+		"and the other way round":                      {retention{block.Raw: older, block.FiveMin: middle, block.OneHour: younger}, Params{MaxResolution: time.Hour}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for expr, within := range map[string]float64{
@@ -326,8 +341,8 @@ func TestResolutionsMeetWithoutASeam(t *testing.T) {
 						t.Errorf("%s at %s: got %v, want %v: off by %.3g %%", expr, formatMillis(want[i].T), got[i].F, want[i].F, e*100)
 					}
 				}
-				if len(infos) != 1 || strings.Count(infos[0], " from ") != 2 {
-					t.Errorf("%s: got infos %q, want one that names two resolutions", expr, infos)
+				if len(infos) != 1 || strings.Count(infos[0], "from ") != tc.spans {
+					t.Errorf("%s: got infos %q, want one that names %d spans of time", expr, infos, tc.spans)
 				}
 			}
 		})
@@ -349,20 +364,12 @@ func TestRawDataSayNothingOfResolutions(t *testing.T) {
 func TestHolesStayHoles(t *testing.T) {
 	data := generate(t, 3)
 	for i := range data.all {
-		for r, chunks := range data.all[i].chunks {
-			// Four hours without a scrape.
-			data.all[i].chunks[r] = slices.DeleteFunc(slices.Clone(chunks), func(c series.Chunk) bool {
-				return r == block.Raw && c.MaxTime >= epoch+day && c.MinTime < epoch+day+4*hour
-			})
-		}
-		for _, step := range []struct{ from, to block.Resolution }{{block.Raw, block.FiveMin}, {block.FiveMin, block.OneHour}} {
-			coarse, err := downsample.Chunks(data.all[i].chunks[step.from], step.to)
-			if err != nil {
-				t.Fatalf("downsample: %v", err)
-			}
-			data.all[i].chunks[step.to] = coarse
-		}
+		// Four hours without a scrape.
+		data.all[i].chunks[block.Raw] = slices.DeleteFunc(data.all[i].chunks[block.Raw], func(c series.Chunk) bool {
+			return c.MaxTime >= epoch+day && c.MinTime < epoch+day+4*hour
+		})
 	}
+	data.downsample(t)
 	steps := Steps{millis(epoch + day + hour), millis(epoch + day + 3*hour), 10 * time.Minute}
 	for _, r := range []block.Resolution{block.FiveMin, block.OneHour} {
 		for _, expr := range []string{"temperature", "rate(requests_total[10m])", "sum_over_time(temperature[10m])", "increase(requests_total[30m])"} {

@@ -222,10 +222,10 @@ func (s *selection) At() storage.Series {
 
 // recordServed notes what part of the time asked for a segment serves, which has samples from first to last.
 func (s *selection) recordServed(seg segment, first, last int64) {
-	sp := span{max(seg.from, first, s.looks.start), min(seg.to, last, s.looks.end)}
 	if seg.resolution > block.Raw {
-		sp.from = max(s.looks.start, min(sp.from, windowStart(first, int64(seg.resolution))))
+		first = windowStart(first, int64(seg.resolution))
 	}
+	sp := span{max(seg.from, first, s.looks.start), min(seg.to, last, s.looks.end)}
 	s.q.served.add(seg.resolution, sp, s.misread)
 	if seg.resolution > block.Raw && sp.from <= sp.to && s.loss != "" {
 		s.q.served.lose(s.loss)
