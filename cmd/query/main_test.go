@@ -193,6 +193,13 @@ func TestHelp(t *testing.T) {
 	golden.Check(t, filepath.Join("testdata", "help.txt"), out.String())
 }
 
+func TestCoarseDataServeWithoutAFlag(t *testing.T) {
+	o, err := parse([]string{"--endpoint=a:1"}, io.Discard)
+	if err != nil || !o.query.AutoDownsampling {
+		t.Errorf("got %v and auto-downsampling %v, want true", err, o.query.AutoDownsampling)
+	}
+}
+
 // kubeThanos is what kube-thanos' query object passes, all options taken.
 const kubeThanos = `query
 --grpc-address=0.0.0.0:10901

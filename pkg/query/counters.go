@@ -269,11 +269,11 @@ func (c *tally) joins(knots []point, r block.Resolution) bool {
 		return false
 	}
 	t := knots[0].t
-	c.begin(run{coarse: true}, t) // where another resolution has ended
-	points := c.runs[len(c.runs)-1].points
-	if len(points) == 0 {
+	if !c.open && t-c.at.t > c.bridge {
 		return false
 	}
+	c.open = true // where another coarse resolution has ended the line goes on, too
+	points := c.runs[len(c.runs)-1].points
 	last := &points[len(points)-1]
 	switch start := windowStart(t, int64(r)); {
 	case start == windowStart(last.t, int64(r)) && len(points) > 1: // cut in two: its end is still to come

@@ -40,9 +40,10 @@ type windowed struct {
 	scraped    rhythm // of sums and counts
 }
 
-// knowScrapes lets windows end with the last scrape in them.
+// knowScrapes lets windows end with the last scrape in them; and samples stand at
+// scrapes where there would be more of them than of those.
 func (w *windowed) knowScrapes(scraped rhythm) {
-	w.scraped = scraped
+	w.scraped, w.grid = scraped, scraped.sparse(w.grid)
 	for i, p := range w.windows {
 		if t := scraped.upTo(p.t); t >= windowStart(p.t, w.resolution) && (i == 0 || t > w.windows[i-1].t) {
 			w.windows[i].t = t
