@@ -18,7 +18,7 @@ const (
 	sum
 	minimum
 	maximum
-	// counter runs linearly between the windows' ends, without resets.
+	// counter runs on between the windows' ends, as what was gained around bears out, without resets.
 	counter
 	// resetting falls once in each window in which the counter was reset.
 	resetting

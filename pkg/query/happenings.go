@@ -24,7 +24,7 @@ func happenings(segments []segment, agg aggregate, l looks) (chunkenc.Iterator, 
 				return nil, err
 			}
 			if len(points) > 0 {
-				samplers = append(samplers, linear{runs: []run{{points: points}}})
+				samplers = append(samplers, course{runs: []run{{points: points}}})
 			}
 			continue
 		}

@@ -304,5 +304,5 @@ func (c *coarseSeries) counterIterator() (chunkenc.Iterator, error) {
 	for _, seg := range c.segments {
 		coarsest = max(coarsest, seg.resolution)
 	}
-	return &sampled{src: linear{runs: runs, grid: scraped.sparse(c.looks.grid(int64(coarsest), 1))}}, nil
+	return &sampled{src: course{runs: runs, grid: scraped.sparse(c.looks.grid(int64(coarsest), 1))}}, nil
 }

@@ -135,9 +135,9 @@ func (r rhythm) upTo(t int64) int64 {
 	return r.phase + windowStart(t-r.phase, r.interval)
 }
 
-// sparse is g, or the scrapes where g is denser. The engine takes the border of a
-// range that is farther from the samples than these are from each other for the begin
-// or the end of the series; so beside raw samples none may be closer together than those.
+// sparse is g, or the scrapes where g is denser: more samples than those say no more. And the
+// engine takes the border of a range that is farther from a counter's samples than these are from each
+// other for the begin or the end of the series; so beside raw samples none may be closer together.
 func (r rhythm) sparse(g grid) grid {
 	if g.spacing >= r.interval*int64(len(g.phases)) {
 		return g

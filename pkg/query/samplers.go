@@ -132,24 +132,30 @@ func (w windowed) share(i int, from, to int64) value {
 	return share
 }
 
-// slope is by how much what window i sums up grows from its begin to its end, as
-// its neighbours bear out: between the steps to both of them where they go one way, and
-// through a summit or a trough where the course bends alike all around. What jumps
-// is taken for even. No part gets another sign than the window has by that.
+// slope is by how much what window i sums up grows from its begin to its end.
 func (w windowed) slope(i int) float64 {
 	if w.aggregate != sum {
 		return 0
 	}
-	before, after := w.step(i-1), w.step(i)
-	bend := milder(after-before, milder(before-w.step(i-2), w.step(i+1)-after))
+	return growth(w.windows[i].v.f, func(k int) float64 { return w.step(i + k) })
+}
+
+// growth is by how much what adds up to v in a window grows from its begin to its end, as
+// its neighbours bear out: between the steps to both of them where they go one way, and
+// through a summit or a trough where the course bends alike all around. What jumps
+// is taken for even. No part gets another sign than the window has by that. Step 0 leads to
+// the next window, step -1 from the one before; NaN if there is none.
+func growth(v float64, step func(k int) float64) float64 {
+	before, after := step(-1), step(0)
+	bend := milder(after-before, milder(before-step(-2), step(1)-after))
 	switch {
 	case math.IsNaN(before):
-		before, bend = beyond(after, w.step(i+1), w.step(i+2))
+		before, bend = beyond(after, step(1), step(2))
 		bend = -bend
 	case math.IsNaN(after):
-		after, bend = beyond(before, w.step(i-2), w.step(i-3))
+		after, bend = beyond(before, step(-2), step(-3))
 	}
-	if smooth := milder(before+bend/2, after-bend/2); math.Abs(smooth) <= 2*math.Abs(w.windows[i].v.f) {
+	if smooth := milder(before+bend/2, after-bend/2); math.Abs(smooth) <= 2*math.Abs(v) {
 		return smooth
 	}
 	return milder(before, after)
@@ -196,22 +202,22 @@ func (w windowed) fold(a, b value) (value, error) {
 // run is a piece of a counter without holes.
 type run struct {
 	points []point // at least one
-	coarse bool    // runs linearly between its points; otherwise it consists of them
+	coarse bool    // runs on between its points; otherwise it consists of them
 }
 
-// linear makes samples of a counter where the engine looks: at the borders of
+// course makes samples of a counter where the engine looks: at the borders of
 // its ranges, so that it has nothing to extrapolate, and in between.
-type linear struct {
+type course struct {
 	runs []run // in the order of time
 	grid grid
 }
 
-func (l linear) after(t int64) (point, bool, error) {
-	i := sort.Search(len(l.runs), func(i int) bool { return l.runs[i].points[len(l.runs[i].points)-1].t > t })
-	if i == len(l.runs) {
+func (c course) after(t int64) (point, bool, error) {
+	i := sort.Search(len(c.runs), func(i int) bool { return c.runs[i].points[len(c.runs[i].points)-1].t > t })
+	if i == len(c.runs) {
 		return point{}, false, nil
 	}
-	r := l.runs[i]
+	r := c.runs[i]
 	if first := r.points[0]; first.t > t {
 		return first, true, nil
 	}
@@ -219,12 +225,39 @@ func (l linear) after(t int64) (point, bool, error) {
 	if !r.coarse {
 		return r.points[next], true, nil
 	}
-	at := min(l.grid.after(t), r.points[len(r.points)-1].t)
+	at := min(c.grid.after(t), r.points[len(r.points)-1].t)
 	for r.points[next].t < at {
 		next++
 	}
-	v, err := between(r.points[next-1], r.points[next], at)
+	if r.points[next].t == at {
+		return r.points[next], true, nil
+	}
+	v, err := mix(r.points[next-1].v, r.points[next].v, r.part(next, at))
 	return point{at, v}, err == nil, err
+}
+
+// part is how much of what was gained between point i and the one before was gained up
+// to t, in between. It grows as it does around, but everywhere by a tenth of its mean: rounding
+// must not make a reset of a standstill.
+func (r run) part(i int, t int64) float64 {
+	part := float64(t-r.points[i-1].t) / float64(r.points[i].t-r.points[i-1].t)
+	gain := r.points[i].v.total() - r.points[i-1].v.total()
+	if grows := growth(gain, func(k int) float64 { return r.step(i, k) }) / gain; !math.IsNaN(grows) {
+		part += max(-1.8, min(grows, 1.8)) * part * (part - 1) / 2
+	}
+	return part
+}
+
+// step is by how much what is gained before point i would change, from its begin to its
+// end, if it did so as from the gain that is k further on to the next one.
+func (r run) step(i, k int) float64 {
+	if i+k < 1 || i+k+1 >= len(r.points) {
+		return math.NaN()
+	}
+	a, b, c := r.points[i+k-1], r.points[i+k], r.points[i+k+1]
+	before, after := (b.v.total()-a.v.total())/float64(b.t-a.t), (c.v.total()-b.v.total())/float64(c.t-b.t)
+	length := float64(r.points[i].t - r.points[i-1].t)
+	return (after - before) / (float64(c.t-a.t) / 2) * length * length
 }
 
 // between is the value at t on the line from a to b; a.t < t <= b.t.
@@ -232,15 +265,19 @@ func between(a, b point, t int64) (value, error) {
 	if t == b.t {
 		return b.v, nil
 	}
-	fraction := float64(t-a.t) / float64(b.t-a.t)
-	if a.v.h == nil {
-		return value{f: a.v.f + (b.v.f-a.v.f)*fraction}, nil
+	return mix(a.v, b.v, float64(t-a.t)/float64(b.t-a.t))
+}
+
+// mix is a, and a part of the way from there to b.
+func mix(a, b value, part float64) (value, error) {
+	if a.h == nil {
+		return value{f: a.f + (b.f-a.f)*part}, nil
 	}
-	slope, err := b.v.minus(a.v)
+	way, err := b.minus(a)
 	if err != nil {
 		return value{}, err
 	}
-	return slope.times(fraction).plus(a.v)
+	return way.times(part).plus(a)
 }
 
 // grid is the union of times that repeat every spacing milliseconds.

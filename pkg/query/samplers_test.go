@@ -2,6 +2,7 @@ package query
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -76,6 +77,37 @@ func TestASampleNeverAddsValuesThatCannotBeAdded(t *testing.T) {
 		}
 		if math.Abs(total-32) > 1e-9 {
 			t.Errorf("%s: all samples add up to %v, want 32, as four windows of 8 do", name, total)
+		}
+	}
+}
+
+// The engine takes any fall for a reset, and adds the whole counter: no rounding may make one.
+func TestACoarseCounterNeverFalls(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 5))
+	for range 200 {
+		const r = int64(block.OneHour)
+		total := math.Pow(10, 18*rnd.Float64())
+		points := []point{{1, value{f: total}}}
+		for i := range int64(20) {
+			switch rnd.IntN(4) {
+			case 0: // stands still
+			case 1:
+				total = math.Nextafter(total, math.Inf(1))
+			default:
+				total += total * math.Pow(10, -15*rnd.Float64())
+			}
+			points = append(points, point{(i+1)*r - 1 - rnd.Int64N(2)*rnd.Int64N(r), value{f: total}})
+		}
+		l := course{runs: []run{{points: points, coarse: true}}, grid: grid{spacing: 1 + rnd.Int64N(r/20), phases: []int64{0}}}
+		last := point{t: minTime, v: value{f: points[0].v.f}}
+		for p, ok, err := l.after(minTime); ok; p, ok, err = l.after(p.t) {
+			if err != nil || p.v.f < last.v.f || p.v.f > total {
+				t.Fatalf("got %v and %v after %v, want no fall, and %v at most", p, err, last, total)
+			}
+			last = p
+		}
+		if last != points[len(points)-1] {
+			t.Errorf("got %v at the end, want %v", last, points[len(points)-1])
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/series"
 )
@@ -177,6 +179,47 @@ func TestWhatAddsUpWindowsCutsFewOfThem(t *testing.T) {
 		}
 		if got := sum.coarsest(block.FiveMin, tc.looks); got != min(tc.want, block.FiveMin) {
 			t.Errorf("%s, 5m at most: got %s, want %s", name, got, min(tc.want, block.FiveMin))
+		}
+	}
+}
+
+// A counter whose rate follows the day is right at every look around the place where its
+// resolutions meet, also over ranges that are shorter than their windows.
+func TestACounterFollowsTheDayThroughSeams(t *testing.T) {
+	z := &zoo{store: &tiers{}, processes: map[string]*scraped{}}
+	var times []int64
+	for at := epoch + 2_000; at < epoch+8*day; at += scrapeEvery {
+		times = append(times, at)
+	}
+	z.floats(t, times, labels.FromStrings("__name__", "requests_total"), func(i int) float64 {
+		const perDay = 2 * math.Pi / 86_400
+		s := float64(times[i]-epoch) / 1000
+		return 500 * (s - math.Cos(perDay*s+3)/(2*perDay))
+	})
+	seam := epoch + 4*day
+	older, younger := []block.TimeRange{{MinTime: epoch, MaxTime: seam}}, []block.TimeRange{{MinTime: seam, MaxTime: epoch + 8*day}}
+	for name, kept := range map[string]retention{
+		"1h, then 5m":  {block.OneHour: older, block.FiveMin: younger},
+		"5m, then 1h":  {block.FiveMin: older, block.OneHour: younger},
+		"1h, then raw": {block.OneHour: older, block.Raw: younger},
+		"raw, then 1h": {block.Raw: older, block.OneHour: younger},
+		"5m, then raw": {block.FiveMin: older, block.Raw: younger},
+		"raw, then 5m": {block.Raw: older, block.FiveMin: younger},
+		"only 1h":      only(block.OneHour),
+		"only 5m":      only(block.FiveMin),
+	} {
+		for _, width := range []int64{2 * minute, 5 * minute, 17 * minute, hour, 2 * hour} {
+			expr := fmt.Sprintf("increase(requests_total[%ds])", width/1000)
+			got, _ := evaluate(t, z.store.keep(kept), expr, Steps{millis(seam - 2*hour), millis(seam + 4*hour), time.Minute}, Params{})
+			if len(got) != 361 {
+				t.Errorf("%s, %s: got %d points, want 361", name, expr, len(got))
+			}
+			for _, p := range got {
+				if want := z.processes["requests_total"].increase(p.T-width, p.T); math.Abs(p.F/want-1) > 0.01 {
+					t.Errorf("%s, %s %d s after the seam: got %v, want %v within 1 %%", name, expr, (p.T-seam)/1000, p.F, want)
+					break
+				}
+			}
 		}
 	}
 }

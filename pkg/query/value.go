@@ -28,6 +28,14 @@ func (v value) valueType() chunkenc.ValueType {
 
 func (v value) sameType(o value) bool { return (v.h == nil) == (o.h == nil) }
 
+// total is the number itself, or how many observations a histogram holds.
+func (v value) total() float64 {
+	if v.h != nil {
+		return v.h.Count
+	}
+	return v.f
+}
+
 // addable reports whether o is of v's type, with buckets of the same sort if both are histograms.
 func (v value) addable(o value) bool {
 	return v.sameType(o) && (v.h == nil || v.h.UsesCustomBuckets() == o.h.UsesCustomBuckets())
