@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -128,6 +129,8 @@ func TestMonthsAnswerFromDownsampledBlocks(t *testing.T) {
 	raw := query.API().With("max_source_resolution", "0s")
 	gone := question{expr: `sum(increase(demo_requests_total[2h]))`, at: end.Add(-20 * 24 * time.Hour), over: 24 * time.Hour, step: time.Hour}
 	want := askAll(ctx, t, raw, []question{gone})[0]
+	held := panels(end)
+	before := askAll(ctx, t, raw, asked(held))
 	compactOnce(ctx, t, c, "compact-retention", must(c.CompactArgs(config, "--retention.resolution-raw=10d",
 		"--retention.resolution-5m=365d", "--retention.resolution-1h=0d", "--delete-delay=0s"))(t)...)
 	for _, m := range atResolution(blocks(ctx, t, bucket), 0) {
@@ -148,7 +151,72 @@ func TestMonthsAnswerFromDownsampledBlocks(t *testing.T) {
 	}
 	got := askAll(ctx, t, query.API(), []question{gone})[0]
 	within(t, gone, got, want, 0.01)
+
+	t.Run("panels hold where raw data expired", func(t *testing.T) {
+		for i, after := range askAll(ctx, t, query.API(), asked(held)) {
+			within(t, held[i].question, after, before[i], held[i].tolerance)
+		}
+	})
 }
+
+// panel is a question, and by how much its answers may differ.
+type panel struct {
+	question
+	tolerance float64
+}
+
+func asked(panels []panel) (questions []question) {
+	for _, p := range panels {
+		questions = append(questions, p.question)
+	}
+	return questions
+}
+
+// panels are what dashboards ask for at several zooms. Where points lie between the
+// borders of windows, and ranges are no longer than those, all that is wanted is that no point is missing.
+func panels(end time.Time) (all []panel) {
+	const anything, day = 2, 24 * time.Hour
+	for _, zoom := range []struct {
+		at         time.Time
+		over, step time.Duration
+		short      float64 // tolerance where a range is the step
+	}{
+		{end, 28 * day, time.Hour, 0},
+		{end, 28 * day, 6 * time.Hour, 0},
+		{end, 28 * day, 2*time.Hour + 41*time.Minute + 17*time.Second, anything},
+		{end.Add(-20 * day), 2 * day, 2 * time.Minute, anything},
+		{end.Add(-21 * day), 6 * time.Hour, 15 * time.Second, anything},
+	} {
+		interval := max(zoom.step, time.Minute)
+		rate := max(zoom.step+30*time.Second, 2*time.Minute)
+		for _, p := range []struct {
+			expr      string
+			tolerance float64
+		}{
+			{`sum by (code) (rate(demo_requests_total[$rate]))`, max(zoom.short, 0.02)},
+			{`increase(demo_requests_total[1h])`, 0.02}, // a restart loses up to a scrape interval of it
+			{`increase(demo_requests_total[1d])`, 0.01},
+			{`max_over_time(rate(demo_requests_total[1h])[6h:30m])`, 0.02},
+			{`avg_over_time(demo_temperature_celsius[1d])`, 0.001},
+			{`sum_over_time(demo_temperature_celsius[1d])`, 0.005},
+			{`count_over_time(demo_temperature_celsius[1d])`, 0.005},
+			{`min_over_time(demo_temperature_celsius[$interval])`, zoom.short},
+			{`max_over_time(demo_temperature_celsius[$interval])`, zoom.short},
+			{`avg_over_time(demo_temperature_celsius[$interval])`, max(zoom.short, 1e-12)},
+			{`count_over_time(demo_temperature_celsius[$interval])`, zoom.short},
+			{`quantile_over_time(0.9, demo_temperature_celsius[1h])`, anything},
+			{`last_over_time(demo_temperature_celsius[$interval])`, anything},
+			{`count(demo_temperature_celsius)`, 0},
+			{`demo_temperature_celsius`, anything},
+		} {
+			expr := strings.NewReplacer("$rate", seconds(rate), "$interval", seconds(interval)).Replace(p.expr)
+			all = append(all, panel{question{expr: expr, at: zoom.at, over: zoom.over, step: zoom.step}, p.tolerance})
+		}
+	}
+	return all
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%ds", int64(d.Seconds())) }
 
 // compareWithRaw asks at the resolution and at raw and compares.
 func compareWithRaw(t *testing.T, api harness.PromAPI, resolution string, end time.Time) {
