@@ -51,11 +51,15 @@ func Append(dst []byte, subs Subs) []byte {
 
 // Encode returns the payload of an aggregate chunk.
 func Encode(subs Subs) []byte {
-	size := 0
+	return Append(make([]byte, 0, MaxSize(subs)), subs)
+}
+
+// MaxSize is how many bytes a payload takes at most.
+func MaxSize(subs Subs) (size int) {
 	for _, s := range subs {
 		size += binary.MaxVarintLen32 + 1 + len(s.Data)
 	}
-	return Append(make([]byte, 0, size), subs)
+	return size
 }
 
 // Decode splits a payload into its aggregates, which alias it. The aggregates
@@ -91,7 +95,12 @@ func NumSamples(payload []byte) int {
 	if err != nil {
 		return 0
 	}
-	for k, s := range subs {
+	return subs.NumSamples()
+}
+
+// NumSamples is what the function of that name says of their payload.
+func (s Subs) NumSamples() int {
+	for k, s := range s {
 		if len(s.Data) < 2 {
 			continue
 		}

@@ -30,7 +30,6 @@ func decodeXOR(data []byte, ts []int64, vs []float64) (int, error) {
 // decodeXORSteps decodes the samples after the first one. Times step on by
 // delta plus, from the third sample on, the change of delta that stands in
 // front of the value. Of a value the bits are there that differ from the one before.
-// Guarded by BenchmarkDecode.
 func decodeXORSteps(r bitReader, ts []int64, vs []float64, delta int64) (int, error) {
 	end, ok := newEdge(r.data), false
 	if r, ok = end.pass(r); !ok {
@@ -40,107 +39,102 @@ func decodeXORSteps(r bitReader, ts []int64, vs []float64, delta int64) (int, er
 	if w.size == 0 {
 		return 1, errWindow
 	}
-	vs = vs[:len(ts)]
-	t, v := ts[0]+delta, math.Float64bits(vs[0])^change
-	ts[1], vs[1] = t, math.Float64frombits(v)
-	for i := 2; i < len(ts); i++ {
-		if r, ok = end.pass(r); !ok {
-			return i - 1, errCut
+	s := xorSteps{bitReader: r, t: ts[0] + delta, delta: delta, v: math.Float64bits(vs[0]) ^ change, in: w}
+	ts[1], vs[1] = s.t, math.Float64frombits(s.v)
+	n := 2
+	for n < len(ts) && s.in.size > 0 {
+		if s.bitReader, ok = end.pass(s.bitReader); !ok {
+			break
 		}
-		word := r.peek()
-		switch {
-		case word>>62 == 0: // nothing changes, in as many samples as there are pairs of zeros
-			run := min(bits.LeadingZeros64(word|1<<(64-peekBits))/2, int(end.limit-r.pos+1)/2, len(ts)-i)
-			t = hold(ts[i:i+run], vs[i:], t, delta, math.Float64frombits(v))
-			i += run - 1
-			r.pos += uint(2 * run)
-			continue
-		case word>>62 == 0b01 && w.size <= peekBits-3: // delta stays
-			if run := r.xorRun(end.limit, w, vs[i:], v); run.samples > 0 {
-				t = tick(ts[i:i+run.samples], t, delta)
-				i += run.samples - 1
-				r.pos, w, v = run.pos, run.in, run.bits
+		n = s.decode(n, end.limit, ts, vs)
+	}
+	switch {
+	case end.fell(s.bitReader):
+		return n - 1, errCut
+	case s.in.size == 0:
+		return n, errWindow
+	}
+	return n, nil
+}
+
+// xorSteps are samples that are not decoded yet, and what is known of those before.
+type xorSteps struct {
+	bitReader
+
+	t, delta int64
+	v        uint64
+	in       window // of size 0 where the bits make no sense
+}
+
+// decode fills in samples from number i on while they begin below limit, and returns where it ended. Most
+// samples keep delta and change the value inside the window, and where it is small, two of them
+// are there in one look. Guarded by BenchmarkDecode.
+func (s *xorSteps) decode(i int, limit uint, ts []int64, vs []float64) int {
+	data, pos, t, delta, v := s.data, s.pos, s.t, s.delta, s.v
+	mask, turn, size := s.in.mask, 3-int(s.in.leading), s.in.size+3
+	ts = ts[:len(vs)]
+	for i < len(vs) && pos < limit {
+		word := bitReader{data, pos}.peek()
+		if word>>61 == 0b010 {
+			if size > peekBits {
+				v ^= bitReader{data, pos}.word(3) >> ((3 - turn) & 63) & mask
+			} else {
+				v ^= bits.RotateLeft64(word, turn) & mask
+			}
+			pos += size
+			t += delta
+			ts[i], vs[i] = t, math.Float64frombits(v)
+			i++
+			word <<= size & 63
+			if size > peekBits/2 || i == len(vs) || word>>61 != 0b010 {
 				continue
 			}
+			pos += size
+			v ^= bits.RotateLeft64(word, turn) & mask
+			t += delta
+			ts[i], vs[i] = t, math.Float64frombits(v)
+			i++
+			continue
 		}
-		if word>>63 == 0 {
-			word <<= 1
-			r.pos++
-		} else {
-			var step int64
-			r, step = r.xorStep(word)
+		if word>>62 == 0 { // nothing changes, in as many samples as there are pairs of zeros
+			run := min(bits.LeadingZeros64(word|1<<(64-peekBits))/2, int(limit-pos+1)/2, len(ts)-i)
+			t = hold(ts[i:i+run], vs[i:], t, delta, math.Float64frombits(v))
+			i += run
+			pos += uint(2 * run)
+			continue
+		}
+		if word>>63 != 0 {
+			r, step := bitReader{data, pos}.xorStep(word)
 			delta += step
-			word = r.peek()
+			pos = r.pos - 1
+			word = r.peek() >> 1
 		}
-		t += delta
 		switch {
-		case word>>63 == 0: // the value stays
-			r.pos++
-		case word>>62 == 0b10: // it changes inside the window
-			if w.size <= peekBits-3 {
-				v ^= w.in(word << 2)
-			} else {
-				v ^= w.in(r.word(2))
-			}
-			r.pos += 2 + w.size
-		default:
-			r.pos += 2
-			if w, change = r.openWindow(); w.size == 0 {
-				return i, errWindow
-			}
-			v ^= change
-			r.pos += 11 + w.size
-		}
-		ts[i], vs[i] = t, math.Float64frombits(v)
-	}
-	if end.fell(r) {
-		return len(ts) - 1, errCut
-	}
-	return len(ts), nil
-}
-
-// xorRun are samples that stand between pos and where they began to be decoded.
-type xorRun struct {
-	samples int
-	pos     uint
-	in      window
-	bits    uint64
-}
-
-// xorRun decodes the values of samples that keep delta and change the value inside a window of
-// moderate size, as most samples do. It is a function of its own so that its loop has the registers to itself.
-func (r bitReader) xorRun(limit uint, w window, vs []float64, v uint64) xorRun {
-	data, pos := r.data[:limit/8+7], r.pos
-	for i := range vs {
-		at := pos / 8
-		if at+8 > uint(len(data)) {
-			return xorRun{i, pos, w, v}
-		}
-		word := binary.BigEndian.Uint64(data[at:at+8:at+8]) << (pos % 8)
-		if word>>61 == 0b010 {
-			v ^= word << 3 >> (w.leading & 63) & w.mask
-			pos += 3 + w.size
-		} else {
+		case word>>62 == 0:
+			pos += 2
+		case word>>61 == 0b011:
 			in := newWindow(uint(word<<3>>59), (uint(word<<8>>58)-1)%64+1)
-			if word>>61 != 0b011 || in.size-1 >= peekBits-14 {
-				return xorRun{i, pos, w, v}
+			if in.size == 0 {
+				s.pos, s.in = pos, in
+				return i
 			}
-			w = in
-			v ^= w.in(word << 14)
-			pos += 14 + w.size
+			if in.size <= peekBits-14 {
+				v ^= in.in(word << 14)
+			} else {
+				v ^= in.in(bitReader{data, pos}.word(14))
+			}
+			pos += 14 + in.size
+			mask, turn, size = in.mask, 3-int(in.leading), in.size+3
+		default:
+			v ^= bitReader{data, pos}.word(3) >> ((3 - turn) & 63) & mask
+			pos += size
 		}
-		vs[i] = math.Float64frombits(v)
-	}
-	return xorRun{len(vs), pos, w, v}
-}
-
-// tick fills in times, after time t, that step on by delta. It returns the last one.
-func tick(ts []int64, t, delta int64) int64 {
-	for i := range ts {
 		t += delta
-		ts[i] = t
+		ts[i], vs[i] = t, math.Float64frombits(v)
+		i++
 	}
-	return t
+	s.pos, s.t, s.delta, s.v, s.in = pos, t, delta, v, window{mask, uint(3 - turn), size - 3}
+	return i
 }
 
 // hold fills in samples, after time t, that step on by delta with one value. It returns the last time.

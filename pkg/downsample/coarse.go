@@ -14,10 +14,11 @@ import (
 
 // coarseFloats aggregates chunks of aggregates further. They are combined
 // whole: the true first and last values of a counter stand at their edges.
-func (d *downsampler) coarseFloats(chunks []series.Chunk) error {
+func (d *downsampler) coarseFloats(r run) error {
+	chunks := r.chunks
 	b := &d.floats
 	b.begin(d.to)
-	perBatch := max(1, len(chunks)/sizeOf(chunks, chunks[0].Resolution, d.to).chunks)
+	perBatch := max(1, len(chunks)/sizeOf(r, chunks[0].Resolution, d.to).chunks)
 	for i, c := range chunks {
 		rows, err := d.decodeRows(c)
 		if err != nil {

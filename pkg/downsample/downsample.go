@@ -23,7 +23,7 @@ import (
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// Writer takes the downsampled series in order. A series stays valid only during the call.
+// Writer takes the downsampled series in order. A series stays valid only during the call, the bytes of its chunks for good.
 type Writer interface {
 	AddSeries(s *series.Series) error
 }
@@ -97,7 +97,9 @@ func (d *downsampler) series(in []series.Chunk) error {
 			if err := fine.run(r); err != nil {
 				return err
 			}
-			r.chunks, r.kind = fine.out, r.kind.coarser()
+			if r, err = nextRun(fine.out); err != nil {
+				return err
+			}
 		}
 		if err := d.run(r); err != nil {
 			return err
@@ -110,13 +112,13 @@ func (d *downsampler) series(in []series.Chunk) error {
 func (d *downsampler) run(r run) error {
 	switch r.kind {
 	case rawFloats:
-		return d.rawFloats(r.chunks)
+		return d.rawFloats(r)
 	case rawHistograms:
-		return d.rawHistograms(r.chunks)
+		return d.rawHistograms(r)
 	case coarseFloats:
-		return d.coarseFloats(r.chunks)
+		return d.coarseFloats(r)
 	case coarseHistograms:
-		return d.coarseHistograms(r.chunks)
+		return d.coarseHistograms(r)
 	case nothing:
 	}
 	return nil
@@ -133,34 +135,29 @@ const (
 	coarseHistograms
 )
 
-// coarser is what raw samples become.
-func (k kind) coarser() kind {
-	if k == rawHistograms {
-		return coarseHistograms
-	}
-	return coarseFloats
-}
-
-func kindOf(c series.Chunk) (kind, error) {
+// look returns what the samples of a chunk are, and how many of them its header announces.
+func look(c series.Chunk) (kind, int, error) {
 	if c.Encoding != aggrchunk.Encoding {
+		n := sampleCount(c)
 		switch {
-		case len(c.Data) >= 2 && sampleCount(c) == 0:
-			return nothing, nil
+		case len(c.Data) >= 2 && n == 0:
+			return nothing, 0, nil
 		case isHistogram(c.Encoding):
-			return rawHistograms, nil
+			return rawHistograms, n, nil
 		}
-		return rawFloats, nil
+		return rawFloats, n, nil
 	}
 	subs, err := aggrchunk.Decode(c.Data)
+	n := subs.NumSamples()
 	switch {
 	case err != nil:
-		return nothing, fmt.Errorf("chunk at %d: %w", c.MinTime, err)
+		return nothing, 0, fmt.Errorf("chunk at %d: %w", c.MinTime, err)
 	case subs.Kinds() == 0:
-		return nothing, nil
+		return nothing, 0, nil
 	case isHistogram(subs[aggrchunk.Sum].Encoding):
-		return coarseHistograms, nil
+		return coarseHistograms, n, nil
 	}
-	return coarseFloats, nil
+	return coarseFloats, n, nil
 }
 
 func isHistogram(enc chunkenc.Encoding) bool {
@@ -174,25 +171,28 @@ func isHistogram(enc chunkenc.Encoding) bool {
 
 // run is a sequence of chunks that hold the same kind of samples, or none.
 type run struct {
-	chunks []series.Chunk
-	kind   kind
+	chunks  []series.Chunk
+	kind    kind
+	samples int
 }
 
 // nextRun is the first run of a list of chunks.
 func nextRun(in []series.Chunk) (run, error) {
 	r := run{chunks: in}
 	for i, c := range in {
-		k, err := kindOf(c)
+		k, n, err := look(c)
 		switch {
 		case err != nil:
 			return run{}, err
 		case k == nothing:
+			continue
 		case r.kind == nothing:
 			r.kind = k
 		case r.kind != k:
 			r.chunks = in[:i]
 			return r, nil
 		}
+		r.samples += n
 	}
 	return r, nil
 }

@@ -18,6 +18,8 @@ type encoder struct {
 	buffers [aggrchunk.NumKinds][]byte
 	column  chunkcodec.Samples
 	subs    aggrchunk.Subs
+
+	payloads []byte // of the last chunks, one behind the other
 }
 
 // floats writes the rows of a batch. The counter gets the first raw sample in
@@ -60,9 +62,23 @@ func (e *encoder) chunk(first, last int64, res block.Resolution) series.Chunk {
 		MaxTime:    last,
 		Resolution: int64(res),
 		Encoding:   aggrchunk.Encoding,
-		Data:       aggrchunk.Encode(e.subs),
+		Data:       e.payload(),
 	}
 }
+
+// payload puts what was encoded behind the payloads before, or, where there is no room, into new memory:
+// of up to payloadsSize, and first of little, because there may be few of them.
+func (e *encoder) payload() []byte {
+	if size := aggrchunk.MaxSize(e.subs); size > cap(e.payloads)-len(e.payloads) {
+		e.payloads = make([]byte, 0, max(size, min(2*cap(e.payloads), payloadsSize)))
+	}
+	from := len(e.payloads)
+	e.payloads = aggrchunk.Append(e.payloads, e.subs)
+	return e.payloads[from:len(e.payloads):len(e.payloads)]
+}
+
+// payloadsSize is how many bytes of payloads share memory, and live as long as one of them is in use.
+const payloadsSize = 64 << 10
 
 // histogramRows are the windows of a chunk, and the first histogram as it was
 // scraped, nil where the first window says the same; reset is what the counter says of itself.

@@ -5,89 +5,73 @@ import (
 	"math"
 
 	"github.com/varve-io/varve/pkg/block"
-	"github.com/varve-io/varve/pkg/series"
 )
 
 // rawFloats downsamples chunks of floats. Numbers that are none, stale markers
 // among them, and samples that go back in time are left out.
-func (d *downsampler) rawFloats(chunks []series.Chunk) error {
+func (d *downsampler) rawFloats(r run) error {
 	b := &d.floats
 	b.begin(d.to)
-	b.limit = sizeOf(chunks, assumedStep, d.to).samplesPerChunk()
-	for _, c := range chunks {
+	b.limit = sizeOf(r, assumedStep, d.to).samplesPerChunk()
+	for _, c := range r.chunks {
 		d.in.Reset()
 		if err := d.decoder.Decode(c.Encoding, c.Data, &d.in); err != nil {
 			return fmt.Errorf("read chunk at %d: %w", c.MinTime, err)
 		}
-		if err := d.takeFloats(d.in.T, d.in.V); err != nil {
+		if err := d.takeFloats(b.forward(d.in.T, d.in.V)); err != nil {
 			return err
 		}
 	}
 	return d.flushFloats()
 }
 
+// forward leaves out samples that go back in time, in place.
+func (b *floatBatch) forward(ts []int64, vs []float64) ([]int64, []float64) {
+	n := 0
+	for n < len(ts) && ts[n] > b.seenT {
+		b.seenT = ts[n]
+		n++
+	}
+	for i := n; i < len(ts); i++ {
+		if ts[i] > b.seenT {
+			b.seenT = ts[i]
+			ts[n], vs[n] = ts[i], vs[i]
+			n++
+		}
+	}
+	return ts[:n], vs[:n]
+}
+
 // takeFloats goes through samples a window at a time. Guarded by BenchmarkDownsample.
 func (d *downsampler) takeFloats(ts []int64, vs []float64) error {
 	b := &d.floats
-	vs = vs[:len(ts)]
-	for i := 0; i < len(ts); {
-		t := ts[i]
-		if t <= b.seenT {
-			i++
-			continue
-		}
-		if t > b.end {
-			if b.full(t) {
+	for len(ts) > 0 {
+		if ts[0] > b.end {
+			if b.full(ts[0]) {
 				if err := d.flushFloats(); err != nil {
 					return err
 				}
 			}
-			b.open(t)
+			b.open(ts[0])
 		}
-		if n := b.climb(ts[i:], vs[i:]); n > 0 {
-			i += n
-			continue
-		}
-		next := i + 1
-		for ; next < len(ts) && t < ts[next] && ts[next] <= b.end; next++ {
-			t = ts[next]
-		}
-		b.seenT = t
-		b.seen += next - i
-		b.add(ts[i:next], vs[i:next])
-		i = next
+		n := b.within(ts)
+		b.add(ts[:n], vs[:n])
+		ts, vs = ts[n:], vs[n:]
 	}
 	return nil
 }
 
-// climb takes samples of the current window up to the first one that falls or is no number, and
-// returns how many it took. Most counters never fall: it takes all of theirs.
-func (b *floatBatch) climb(ts []int64, vs []float64) int {
-	t, end, last, sum := b.seenT, b.end, b.lastV, b.cur.sum
-	vs = vs[:len(ts)]
-	n := 0
-	for ; n < len(ts); n++ {
-		if ts[n] <= t || ts[n] > end || vs[n] < last || math.IsNaN(vs[n]) {
-			break
-		}
-		t, last = ts[n], vs[n]
-		sum += last
+// within counts the samples of the current window, with one of which ts begins. Mostly it
+// has as many as the one before.
+func (b *floatBatch) within(ts []int64) int {
+	n := min(b.usual, len(ts))
+	for n < len(ts) && ts[n] <= b.end {
+		n++
 	}
-	if n == 0 {
-		return 0
+	for n > 0 && ts[n-1] > b.end {
+		n--
 	}
-	if len(b.rows.t) == 0 {
-		b.rows.first(ts[0], vs[0])
-	}
-	lowest, highest := vs[0], last
-	if lowest == 0 || highest == 0 { // zeros may differ in their signs
-		for _, v := range vs[:n] {
-			lowest, highest = min(lowest, v), max(highest, v)
-		}
-	}
-	w := &b.cur
-	*w = floatWindow{w.count + float64(n), sum, min(w.min, lowest), max(w.max, highest), b.base + last}
-	b.seenT, b.seen, b.lastT, b.lastV = t, b.seen+n, t, last
+	b.usual = n
 	return n
 }
 
@@ -112,8 +96,9 @@ type floatBatch struct {
 	res   block.Resolution
 	limit int // samples after which the chunk ends with its hour
 
+	seenT int64 // time of the last sample, in the batches before, too
 	seen  int   // samples taken, those without a number included
-	seenT int64 // time of the last of them, in the batches before, too
+	usual int   // samples of a window
 	end   int64 // of the current window
 	cur   floatWindow
 	rows  floatRows
@@ -122,7 +107,7 @@ type floatBatch struct {
 	lastV float64 // which is as it was scraped
 	base  float64 // the counter runs as base plus the raw value; base grows at each reset
 
-	numbers []float64 // room for those of a window
+	rising bool // the values of the last window never fell
 }
 
 // floatWindow is a window that still grows.
@@ -159,6 +144,10 @@ func (b *floatBatch) full(t int64) bool {
 // open closes the current window and begins that of t.
 func (b *floatBatch) open(t int64) {
 	b.close(b.end)
+	if next := b.end + int64(b.res); b.end < t && t <= next {
+		b.end = next
+		return
+	}
 	b.end = windowEnd(t, b.res)
 }
 
@@ -179,51 +168,84 @@ func (b *floatBatch) close(end int64) {
 
 // add takes samples of the current window.
 func (b *floatBatch) add(ts []int64, vs []float64) {
-	last := len(vs) - 1
-	for ; last >= 0 && math.IsNaN(vs[last]); last-- {
-	}
-	if last < 0 {
+	b.seen += len(vs)
+	if b.rising && b.addRising(ts, vs) || b.addPositive(ts, vs) {
 		return
 	}
-	b.lastT = ts[last]
-	if len(b.rows.t) == 0 {
-		first := 0
-		for math.IsNaN(vs[first]) {
-			first++
+	for i, v := range vs {
+		if math.IsNaN(v) {
+			continue
 		}
-		b.rows.first(ts[first], vs[first])
-	}
-	vs = vs[:last+1]
-	w, base := b.cur.with(vs, b.base, b.lastV)
-	if math.IsNaN(w.sum) { // so some of them may be none
-		b.numbers = b.numbers[:0]
-		for _, v := range vs {
-			if !math.IsNaN(v) {
-				b.numbers = append(b.numbers, v)
-			}
+		if len(b.rows.t) == 0 {
+			b.rows.first(ts[i], v)
 		}
-		w, base = b.cur.with(b.numbers, b.base, b.lastV)
+		if v < b.lastV {
+			b.base += b.lastV
+		}
+		w := &b.cur
+		*w = floatWindow{w.count + 1, w.sum + v, min(w.min, v), max(w.max, v), b.base + v}
+		b.lastT, b.lastV = ts[i], v
 	}
-	b.cur, b.base, b.lastV = w, base, vs[last]
 }
 
-// with returns the window with more samples, all of them numbers, and the base
-// of the counter behind them. No branch depends on the values, because the way of
-// a gauge cannot be guessed.
-func (w floatWindow) with(vs []float64, base, last float64) (floatWindow, float64) {
-	sum, lowest, highest := w.sum, w.min, w.max
+// addRising is add for samples that never fall, those of most counters. It reports whether they are such.
+func (b *floatBatch) addRising(ts []int64, vs []float64) bool {
+	last, sum := b.lastV, b.cur.sum
 	for _, v := range vs {
+		if !(v >= last) { // it falls, or one of them is no number
+			b.rising = false
+			return false
+		}
 		sum += v
-		lowest = min(lowest, v)
-		highest = max(highest, v)
-		lost := math.Float64bits(last)
-		if v >= last { // so it becomes a conditional move
+		last = v
+	}
+	lowest, highest := vs[0], last
+	if lowest == 0 || highest == 0 { // zeros may differ in their signs
+		for _, v := range vs {
+			lowest, highest = min(lowest, v), max(highest, v)
+		}
+	}
+	b.took(ts, vs, sum, lowest, highest)
+	return true
+}
+
+// addPositive is add for numbers without a sign, and reports whether all are such. They are in the order of their
+// bits, and no branch depends on them, because the way of a gauge cannot be guessed.
+func (b *floatBatch) addPositive(ts []int64, vs []float64) bool {
+	sum, base, last := b.cur.sum, b.base, math.Float64bits(max(b.lastV, 0))
+	lowest, highest := uint64(math.MaxUint64), uint64(0)
+	for _, v := range vs {
+		now := math.Float64bits(v)
+		sum += v
+		lowest = min(lowest, now)
+		highest = max(highest, now)
+		lost := last
+		if now >= last { // so it becomes a conditional move
 			lost = 0
 		}
 		base += math.Float64frombits(lost)
-		last = v
+		last = now
 	}
-	return floatWindow{w.count + float64(len(vs)), sum, lowest, highest, base + last}, base
+	if highest > infinity {
+		return false
+	}
+	b.rising = base == b.base
+	b.base = base
+	b.took(ts, vs, sum, math.Float64frombits(lowest), math.Float64frombits(highest))
+	return true
+}
+
+// infinity is the greatest number without a sign, in bits.
+const infinity = 0x7ff << 52
+
+// took notes samples that are numbers.
+func (b *floatBatch) took(ts []int64, vs []float64, sum, lowest, highest float64) {
+	if len(b.rows.t) == 0 {
+		b.rows.first(ts[0], vs[0])
+	}
+	b.lastT, b.lastV = ts[len(vs)-1], vs[len(vs)-1]
+	w := &b.cur
+	*w = floatWindow{w.count + float64(len(vs)), sum, min(w.min, lowest), max(w.max, highest), b.base + b.lastV}
 }
 
 // first puts down the first sample of a chunk.

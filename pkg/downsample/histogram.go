@@ -12,16 +12,15 @@ import (
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/chunkcodec"
-	"github.com/varve-io/varve/pkg/series"
 )
 
 // rawHistograms downsamples chunks of histograms. Stale markers, and samples
 // that go back in time, are left out.
-func (d *downsampler) rawHistograms(chunks []series.Chunk) error {
+func (d *downsampler) rawHistograms(r run) error {
 	b := &d.histograms
 	b.begin(d.to)
-	b.limit = sizeOf(chunks, assumedStep, d.to).samplesPerChunk()
-	for _, c := range chunks {
+	b.limit = sizeOf(r, assumedStep, d.to).samplesPerChunk()
+	for _, c := range r.chunks {
 		b.keepLast()
 		d.in.Reset()
 		d.decoder.Reset()
@@ -43,11 +42,11 @@ func (d *downsampler) rawHistograms(chunks []series.Chunk) error {
 }
 
 // coarseHistograms aggregates chunks of aggregates further.
-func (d *downsampler) coarseHistograms(chunks []series.Chunk) error {
+func (d *downsampler) coarseHistograms(r run) error {
 	b := &d.histograms
 	b.begin(d.to)
-	b.limit = sizeOf(chunks, chunks[0].Resolution, d.to).samplesPerChunk()
-	for _, c := range chunks {
+	b.limit = sizeOf(r, r.chunks[0].Resolution, d.to).samplesPerChunk()
+	for _, c := range r.chunks {
 		b.keepLast()
 		subs, err := d.decodeColumns(c)
 		if err != nil {

@@ -298,7 +298,7 @@ func sameBlocks(t testing.TB, gotDir, wantDir string, res block.Resolution) {
 // sameSeries returns how many windows it has compared.
 func sameSeries(t testing.TB, s *series.Series, peer []series.Chunk, res block.Resolution) int {
 	t.Helper()
-	k, err := kindOf(s.Chunks[0])
+	k, _, err := look(s.Chunks[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,13 +56,10 @@ func sampleCount(c series.Chunk) int {
 // size is how many samples come in, and how many chunks they should fill.
 type size struct{ samples, chunks int }
 
-// sizeOf sizes the output for chunks whose samples should be step apart.
-func sizeOf(in []series.Chunk, step int64, to block.Resolution) size {
-	n := 0
-	for _, c := range in {
-		n += sampleCount(c)
-	}
-	return size{n, targetChunks(n, in[len(in)-1].MaxTime-in[0].MinTime, step, to)}
+// sizeOf sizes the output for a run whose samples should be step apart.
+func sizeOf(in run, step int64, to block.Resolution) size {
+	over := in.chunks[len(in.chunks)-1].MaxTime - in.chunks[0].MinTime
+	return size{in.samples, targetChunks(in.samples, over, step, to)}
 }
 
 // samplesPerChunk is after how many samples a chunk ends with its hour.
