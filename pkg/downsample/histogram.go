@@ -94,20 +94,21 @@ func (d *downsampler) takeHistogram(s histogramSample) error {
 	if s.t <= b.lastT {
 		return nil
 	}
-	ends := b.full(s.t)
+	ends, apart := b.full(s.t), false
 	if b.cut {
 		if err := s.check(); err != nil {
 			return err
 		}
 		s.reset = b.resets(s)
-		ends = ends || s.reset || !b.compatible(s.last)
+		apart = s.reset || !b.compatible(s.last)
+		ends = ends || apart
 		b.cut = false
 	}
 	if ends {
 		if err := d.flushHistograms(); err != nil {
 			return err
 		}
-		b.reset = s.reset
+		b.reset, b.apart = s.reset, apart
 	}
 	return b.add(s)
 }
@@ -128,7 +129,7 @@ func (d *downsampler) flushHistograms() error {
 			return err
 		}
 		rows := histogramRows{windows: b.windows, reset: reset}
-		if b.reset && b.first.t < b.windows[0].t {
+		if b.apart && b.first.t < b.windows[0].t {
 			rows.first = &b.first
 		}
 		var err error
@@ -153,6 +154,7 @@ type histogramBatch struct {
 	windows []histogramWindow // their memory serves again
 	first   scrapedHistogram  // the first one of all
 	reset   bool              // the counter was reset before it
+	apart   bool              // so it was, or has other buckets than before
 
 	cut     bool // the next sample is the first one of its chunk
 	lastT   int64
@@ -182,7 +184,7 @@ func (b *histogramBatch) begin(res block.Resolution) {
 
 // next empties the batch.
 func (b *histogramBatch) next() {
-	b.seen, b.end, b.reset = 0, math.MinInt64, false
+	b.seen, b.end, b.reset, b.apart = 0, math.MinInt64, false, false
 	b.windows = b.windows[:0]
 }
 

@@ -85,6 +85,8 @@ func (c *tally) follow(p point) (value, error) {
 	switch {
 	case !c.started || c.breaks(p.v):
 		return p.v, nil
+	case c.rebounds(p.v):
+		return c.rebound(p.v)
 	case len(c.ahead) > 0 && c.ahead[0].t <= c.at.t && p.t <= c.ahead[len(c.ahead)-1].t:
 		from, err := valueAt(c.ahead, c.at.t)
 		if err != nil {
@@ -146,17 +148,46 @@ func valueAt(points []point, t int64) (value, error) {
 }
 
 // breaks reports whether v cannot be added to what was counted before: a float
-// and a histogram, other custom buckets, or finer buckets, which come with a reset.
+// and a histogram, custom buckets and others, or finer buckets, which come with a reset.
 func (c *tally) breaks(v value) bool {
 	switch {
-	case !c.raw.sameType(v):
+	case !c.raw.addable(v):
 		return true
-	case v.h == nil:
+	case v.h == nil || v.h.UsesCustomBuckets():
 		return false
-	case v.h.UsesCustomBuckets() || c.raw.h.UsesCustomBuckets():
-		return !slices.Equal(v.h.CustomValues, c.raw.h.CustomValues)
 	}
 	return v.h.Schema > c.at.v.h.Schema || v.h.ZeroThreshold < c.at.v.h.ZeroThreshold
+}
+
+// rebounds reports whether v has other custom buckets than what was counted before.
+func (c *tally) rebounds(v value) bool {
+	return v.h != nil && v.h.UsesCustomBuckets() && !slices.Equal(v.h.CustomValues, c.at.v.h.CustomValues)
+}
+
+// rebound is follow for other custom buckets. What was counted goes on in those: where bounds of both meet,
+// the engine gets the same from the old ones and from the new ones.
+func (c *tally) rebound(v value) (value, error) {
+	fell := v.fellFrom(c.raw)
+	c.part()
+	c.ahead = nil
+	c.at.v, c.raw = c.at.v.within(v.h.CustomValues), c.raw.within(v.h.CustomValues)
+	if fell {
+		return c.at.v.plus(v)
+	}
+	return c.rise(c.raw, v)
+}
+
+// within returns a histogram of custom buckets in those of other bounds: what was up to a bound is up to the next one of them.
+func (v value) within(bounds []float64) value {
+	h := *v.h
+	h.CustomValues, h.PositiveSpans = bounds, []histogram.Span{{Length: uint32(len(bounds)) + 1}}
+	h.PositiveBuckets = make([]float64, len(bounds)+1)
+	for it := v.h.PositiveBucketIterator(); it.Next(); {
+		b := it.At()
+		at, _ := slices.BinarySearch(bounds, b.Upper)
+		h.PositiveBuckets[at] += b.Count
+	}
+	return value{h: &h}
 }
 
 // rise returns the total after a counter went from one value to another without a reset.
@@ -238,7 +269,7 @@ func (c *tally) addChunk(s segment, chunk series.Chunk) error {
 			return err
 		}
 		used = i + 1
-		if i == 0 && c.joins(knots, s.resolution) {
+		if i == 0 && (c.jumps(k, corrected, s.resolution) || c.joins(knots, s.resolution)) {
 			// Only what the counter gained matters, not when: see joins.
 			c.at.v, c.raw = corrected, k.v
 			if k.v.h != nil {
@@ -256,6 +287,22 @@ func (c *tally) addChunk(s segment, chunk series.Chunk) error {
 		c.ahead = knots
 	}
 	return nil
+}
+
+// jumps reports whether the counter is taken for reset before k although it went on, because its buckets
+// became finer. The engine adds the whole counter to ranges that hold samples of both kinds. So all of it is put into one
+// millisecond: that which begins the window of k if the last point is in another one, and otherwise that before k.
+func (c *tally) jumps(k point, to value, r block.Resolution) bool {
+	if !c.started || k.v.h == nil || k.v.h.CounterResetHint != histogram.CounterReset || c.breaks(k.v) || k.v.h.Count < c.raw.h.Count {
+		return false
+	}
+	c.begin(run{coarse: true}, k.t)
+	from := max(c.at.t, min(windowStart(k.t, int64(r)), k.t-1))
+	if from > c.at.t {
+		c.emit(point{from, c.at.v}, c.raw)
+	}
+	c.emit(point{from + 1, to}, k.v)
+	return true
 }
 
 // joins reports whether the first sample of a chunk is no point of its own, because the chunk
