@@ -96,23 +96,14 @@ func (s *xorSteps) decode(i int, limit uint, ts []int64, vs []float64) int {
 			i++
 			continue
 		}
-		if word>>62 == 0 { // nothing changes, in as many samples as there are pairs of zeros
-			run := min(bits.LeadingZeros64(word|1<<(64-peekBits))/2, int(limit-pos+1)/2, len(ts)-i)
-			t = hold(ts[i:i+run], vs[i:], t, delta, math.Float64frombits(v))
-			i += run
-			pos += uint(2 * run)
-			continue
-		}
 		if word>>63 != 0 {
 			r, step := bitReader{data, pos}.xorStep(word)
 			delta += step
 			pos = r.pos - 1
-			word = r.peek() >> 1
+			word = r.peek() >> 1 // as if delta had stayed
 		}
-		switch {
-		case word>>62 == 0:
-			pos += 2
-		case word>>61 == 0b011:
+		switch word >> 61 {
+		case 0b011:
 			in := newWindow(uint(word<<3>>59), (uint(word<<8>>58)-1)%64+1)
 			if in.size == 0 {
 				s.pos, s.in = pos, in
@@ -125,9 +116,15 @@ func (s *xorSteps) decode(i int, limit uint, ts []int64, vs []float64) int {
 			}
 			pos += 14 + in.size
 			mask, turn, size = in.mask, 3-int(in.leading), in.size+3
-		default:
+		case 0b010:
 			v ^= bitReader{data, pos}.word(3) >> ((3 - turn) & 63) & mask
 			pos += size
+		default: // nothing changes, in as many samples as there are pairs of zeros
+			run := max(1, min(bits.LeadingZeros64(word|1<<(64-peekBits))/2, int(limit-pos+1)/2, len(ts)-i))
+			t = hold(ts[i:i+run], vs[i:], t, delta, math.Float64frombits(v))
+			i += run
+			pos += uint(2 * run)
+			continue
 		}
 		t += delta
 		ts[i], vs[i] = t, math.Float64frombits(v)
