@@ -53,11 +53,30 @@ func (e *Executor) fit(j planner.Job, sizes map[ulid.ULID]int64) planner.Job {
 			part, least = some, size
 		}
 	}
-	c.Sources = slices.Clone(part[:min(len(part), b.sources)])
+	c.Sources = slices.Clone(part)
+	if len(part) > b.sources {
+		c.Sources = e.mergedFirst(c.Sources)[:b.sources]
+	}
 	c.Range = spanOf(c.Sources)
 	c.Beside = nil // the whole is downsampled, not its parts
 	c.Reason += ", a part of it for want of room"
 	return c
+}
+
+// mergedFirst puts blocks without a replica before the others, in place. Replicas of one time that
+// are merged step by step have to meet what the first step made of them: two blocks without a
+// replica are two halves of one series, and all samples of both would be kept.
+func (e *Executor) mergedFirst(blocks []*block.Meta) []*block.Meta {
+	rank := func(m *block.Meta) int {
+		for _, name := range e.opts.Policy.ReplicaLabels {
+			if m.Thanos.Labels[name] != "" {
+				return 1
+			}
+		}
+		return 0
+	}
+	slices.SortStableFunc(blocks, func(a, b *block.Meta) int { return rank(a) - rank(b) })
+	return blocks
 }
 
 // together gives the blocks of so many of the first runs that they are at most n.

@@ -112,7 +112,7 @@ func TestABlockThatIsTooLargeForAnyMergeStandsAlone(t *testing.T) {
 }
 
 func TestFit(t *testing.T) {
-	// Times of blocks in hours, and the size of each.
+	// Times of blocks in hours, and the size of each. Those of no size have been merged.
 	type blk struct{ from, to, size int64 }
 	for name, tc := range map[string]struct {
 		blocks []blk
@@ -123,6 +123,7 @@ func TestFit(t *testing.T) {
 		"the smallest neighbours come first":         {[]blk{{0, 2, 9}, {2, 4, 2}, {4, 6, 1}, {6, 8, 5}}, 2, "[1 2]"},
 		"replicas stay together":                     {[]blk{{0, 2, 5}, {0, 2, 5}, {2, 4, 1}, {2, 4, 9}}, 2, "[0 1]"},
 		"replicas that are too many are cut":         {[]blk{{0, 2, 1}, {2, 4, 1}, {2, 4, 1}, {2, 4, 1}}, 2, "[1 2]"},
+		"what was merged meets the next replica":     {[]blk{{0, 2, 1}, {0, 2, 1}, {0, 2, 0}}, 2, "[2 0]"},
 		"a single block waits for its large sibling": {[]blk{{0, 2, 1}, {2, 4, 1}, {3, 4, 1}, {3, 5, 1}, {5, 6, 1}}, 2, "[1 2]"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -130,10 +131,14 @@ func TestFit(t *testing.T) {
 			sizes, places := map[ulid.ULID]int64{}, map[ulid.ULID]int{}
 			for i, b := range tc.blocks {
 				m := &block.Meta{ULID: ulid.ULID{byte(i + 1)}, MinTime: b.from, MaxTime: b.to}
+				if b.size > 0 {
+					m.Thanos.Labels = map[string]string{"replica": fmt.Sprint(i)}
+				}
 				sizes[m.ULID], places[m.ULID] = b.size, i
 				job.Sources = append(job.Sources, m)
 			}
 			e := &Executor{bounds: map[block.GroupKey]bound{job.Group: {tc.bound, time.Now().Add(time.Hour)}}}
+			e.opts.Policy.ReplicaLabels = []string{"replica"}
 			fitted := e.fit(job, sizes).(planner.Compact)
 			var got []int
 			for _, m := range fitted.Sources {
