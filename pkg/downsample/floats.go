@@ -27,18 +27,19 @@ func (d *downsampler) rawFloats(r run) error {
 
 // forward leaves out samples that go back in time, in place.
 func (b *floatBatch) forward(ts []int64, vs []float64) ([]int64, []float64) {
-	n := 0
-	for n < len(ts) && ts[n] > b.seenT {
-		b.seenT = ts[n]
+	n, last := 0, b.seenT
+	for n < len(ts) && ts[n] > last {
+		last = ts[n]
 		n++
 	}
 	for i := n; i < len(ts); i++ {
-		if ts[i] > b.seenT {
-			b.seenT = ts[i]
+		if ts[i] > last {
+			last = ts[i]
 			ts[n], vs[n] = ts[i], vs[i]
 			n++
 		}
 	}
+	b.seenT = last
 	return ts[:n], vs[:n]
 }
 

@@ -12,13 +12,11 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
@@ -26,6 +24,7 @@ import (
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockwriter"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -61,7 +60,7 @@ func writeShape(t testing.TB, dir string, shape shape, count int, to block.Resol
 	if to == block.OneHour {
 		from = block.FiveMin
 	}
-	w := createBlock(t, dir, names, from)
+	w := createBlock(t, dir, index.NewStringListIter(names), from)
 	for i := range count {
 		s := series.Series{
 			Labels: labels.FromStrings("__name__", shape.name, "instance", fmt.Sprintf("host-%03d", i)),
@@ -142,7 +141,7 @@ func downsampleBlock(t testing.TB, from, to string, res block.Resolution) (used 
 	runtime.GC()
 	before := cpuTime(t)
 	set.rewind()
-	w := createBlock(t, to, set.names(), res)
+	w := createBlock(t, to, set.index.Symbols(), res)
 	if err := Run(t.Context(), set, w, res); err != nil {
 		t.Fatal(err)
 	}
@@ -196,14 +195,6 @@ func (s *blockSet) must(err error) {
 	}
 }
 
-// names are the strings of all labels, sorted.
-func (s *blockSet) names() (names []string) {
-	for it := s.index.Symbols(); it.Next(); {
-		names = append(names, strings.Clone(it.At()))
-	}
-	return names
-}
-
 func (s *blockSet) Next() bool {
 	if !s.postings.Next() {
 		return false
@@ -225,56 +216,39 @@ func (s *blockSet) At() *series.Series                { return &s.series }
 func (s *blockSet) Err() error                        { return s.postings.Err() }
 func (s *blockSet) Warnings() annotations.Annotations { return nil }
 
-// blockWriter writes a block as Prometheus and Thanos read it.
-type blockWriter struct {
+// blockOutput is a block that is being written, as the compactor does it.
+type blockOutput struct {
 	testing.TB
+	*blockwriter.Writer
 
-	dir    string
-	meta   block.Meta
-	index  *index.Writer
-	chunks *chunks.Writer
-	ref    storage.SeriesRef
+	dir string
+	res block.Resolution
 }
 
-func createBlock(t testing.TB, dir string, names []string, res block.Resolution) *blockWriter {
+func createBlock(t testing.TB, dir string, names index.StringIter, res block.Resolution) blockOutput {
 	t.Helper()
-	w := &blockWriter{TB: t, dir: dir}
-	w.meta = block.Meta{ULID: ulid.MustNew(uint64(start), ulid.DefaultEntropy()), Version: 1, MinTime: math.MaxInt64}
-	w.meta.Thanos = block.Thanos{Version: 1, Labels: map[string]string{"cluster": "a"}, Downsample: block.Downsample{Resolution: res}, Source: block.SourceCompactor}
-	var err error
-	if w.chunks, err = chunks.NewWriter(filepath.Join(dir, "chunks")); err != nil {
+	symbols := blockwriter.NewSymbols()
+	if err := symbols.AddAll(names); err != nil {
 		t.Fatal(err)
 	}
-	if w.index, err = index.NewWriter(context.Background(), filepath.Join(dir, "index")); err != nil {
+	w, err := blockwriter.New(blockwriter.Dir(dir), blockwriter.Defaults(), symbols)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range names {
-		if err := w.index.AddSymbol(name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return w
+	return blockOutput{t, w, dir, res}
 }
 
-func (w *blockWriter) AddSeries(s *series.Series) error {
-	metas := make([]chunks.Meta, 0, len(s.Chunks))
-	for _, c := range s.Chunks {
-		chk, err := c.Open()
-		if err != nil {
-			return err
-		}
-		metas = append(metas, chunks.Meta{Chunk: chk, MinTime: c.MinTime, MaxTime: c.MaxTime})
-		w.meta.MinTime, w.meta.MaxTime = min(w.meta.MinTime, c.MinTime), max(w.meta.MaxTime, c.MaxTime+1)
+func (o blockOutput) close() {
+	o.Helper()
+	written, err := o.Close()
+	if err != nil {
+		o.Fatal(err)
 	}
-	w.ref++
-	return errors.Join(w.chunks.WriteChunks(metas...), w.index.AddSeries(w.ref, s.Labels, metas...))
-}
-
-func (w *blockWriter) close() {
-	w.Helper()
-	data, err := json.Marshal(w.meta)
-	if err := errors.Join(err, w.chunks.Close(), w.index.Close(), os.WriteFile(filepath.Join(w.dir, "meta.json"), data, 0o600)); err != nil {
-		w.Fatal(err)
+	m := block.Meta{ULID: ulid.MustNew(uint64(start), ulid.DefaultEntropy()), Version: 1, MinTime: written.MinTime, MaxTime: written.MaxTime + 1}
+	m.Thanos = block.Thanos{Version: 1, Labels: map[string]string{"cluster": "a"}, Downsample: block.Downsample{Resolution: o.res}, Source: block.SourceCompactor}
+	data, err := json.Marshal(m)
+	if err := errors.Join(err, os.WriteFile(filepath.Join(o.dir, "meta.json"), data, 0o600)); err != nil {
+		o.Fatal(err)
 	}
 }
 
