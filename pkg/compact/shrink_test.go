@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -132,7 +133,7 @@ func TestFit(t *testing.T) {
 			for i, b := range tc.blocks {
 				m := &block.Meta{ULID: ulid.ULID{byte(i + 1)}, MinTime: b.from, MaxTime: b.to}
 				if b.size > 0 {
-					m.Thanos.Labels = map[string]string{"replica": fmt.Sprint(i)}
+					m.Thanos.Labels = map[string]string{"replica": strconv.Itoa(i)}
 				}
 				sizes[m.ULID], places[m.ULID] = b.size, i
 				job.Sources = append(job.Sources, m)
