@@ -9,15 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/daemon"
@@ -105,35 +104,12 @@ func TestOneShotEndsWithAnErrorWhenABlockIsSetAside(t *testing.T) {
 	}
 }
 
-// logs is what a running process writes.
-type logs struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-// address is where the process listens, once it says so.
-func (l *logs) address() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m := regexp.MustCompile(`Listening on" address=(\S+)`).FindStringSubmatch(l.text.String())
-	if m == nil {
-		return ""
-	}
-	return m[1]
-}
-
 func TestTheStatusIsServedWhileItWaits(t *testing.T) {
 	dir := t.TempDir()
 	_, meta := blocktest.DirIn(t, dir, blocktest.Spec{Load: "load 15s\n  up{job=\"x\"} 1x20", Labels: map[string]string{"cluster": "eu"}})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	log := new(logs)
+	log := new(logtest.Buffer)
 	done := make(chan error, 1)
 	go func() {
 		done <- serve(ctx, []string{
@@ -142,12 +118,9 @@ func TestTheStatusIsServedWhileItWaits(t *testing.T) {
 		}, log)
 	}()
 	defer http.DefaultClient.CloseIdleConnections()
+	url := "http://" + log.Address(t, "Listening on")
 	get := func(path string) string {
-		address := log.address()
-		if address == "" {
-			return ""
-		}
-		resp, err := http.Get("http://" + address + path)
+		resp, err := http.Get(url + path)
 		if err != nil {
 			return ""
 		}
@@ -166,16 +139,10 @@ func TestTheStatusIsServedWhileItWaits(t *testing.T) {
 		"/-/ready":                "",
 		"/api/v1/blocks?view=any": "none of global and loaded",
 	} {
-		deadline := time.After(time.Minute)
-		tick := time.NewTicker(20 * time.Millisecond)
-		defer tick.Stop()
-		for body := get(path); !strings.Contains(body, want) || body == ""; body = get(path) {
-			select {
-			case <-tick.C:
-			case <-deadline:
-				t.Fatalf("%s does not say %q: %s", path, want, body)
-			}
-		}
+		logtest.Eventually(t, path+" to say "+want, func() bool {
+			body := get(path)
+			return body != "" && strings.Contains(body, want)
+		})
 	}
 	cancel()
 	if err := <-done; err != nil {

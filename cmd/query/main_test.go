@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -19,56 +18,13 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/daemon"
 	"github.com/varve-io/varve/pkg/storeapi"
 	"github.com/varve-io/varve/pkg/storeapi/storeapitest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// logs is a log that may be read while it is written.
-type logs struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-// address waits for the log line of a server and returns where it listens.
-func (l *logs) address(t *testing.T, message string) string {
-	t.Helper()
-	line := regexp.MustCompile(`msg="` + message + `" address=(\S+)`)
-	var found []string
-	eventually(t, "the log line "+message, func() bool {
-		found = line.FindStringSubmatch(l.String())
-		return found != nil
-	})
-	return found[1]
-}
-
-func eventually(t *testing.T, what string, fn func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !fn() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
 
 func get(t *testing.T, url string) (status int, body string) {
 	t.Helper()
@@ -113,10 +69,10 @@ func store(t *testing.T) (address string, stop func()) {
 }
 
 // start starts the daemon and returns the address of its API and what stops it.
-func start(t *testing.T, args ...string) (base string, log *logs, stop func()) {
+func start(t *testing.T, args ...string) (base string, log *logtest.Buffer, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	log = new(logs)
+	log = new(logtest.Buffer)
 	done := make(chan error, 1)
 	go func() {
 		done <- serve(ctx, append([]string{"query", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"}, args...), log)
@@ -128,12 +84,12 @@ func start(t *testing.T, args ...string) (base string, log *logs, stop func()) {
 		}
 	})
 	t.Cleanup(stop)
-	return "http://" + log.address(t, "Listening on"), log, stop
+	return "http://" + log.Address(t, "Listening on"), log, stop
 }
 
 func ready(t *testing.T, base string) {
 	t.Helper()
-	eventually(t, "readiness", func() bool {
+	logtest.Eventually(t, "readiness", func() bool {
 		status, _ := get(t, base+"/-/ready")
 		return status == http.StatusOK
 	})
@@ -160,14 +116,14 @@ func TestAnswersForItsEndpointsUntilItIsStopped(t *testing.T) {
 	}
 
 	// A second querier on top of the first.
-	above, _, _ := start(t, "--endpoint="+log.address(t, "listening for gRPC"), "--query.replica-label=replica")
+	above, _, _ := start(t, "--endpoint="+log.Address(t, "listening for gRPC"), "--query.replica-label=replica")
 	ready(t, above)
 	if status, body := get(t, above+upAt); status != 200 || body != want {
 		t.Errorf("through two queriers: got %d %s, want 200 %s", status, body, want)
 	}
 
 	stopStore()
-	eventually(t, "a warning about the store that is gone", func() bool {
+	logtest.Eventually(t, "a warning about the store that is gone", func() bool {
 		_, body := get(t, base+upAt)
 		return strings.Contains(body, `"warnings":["the answer is incomplete`) && strings.Contains(body, address)
 	})

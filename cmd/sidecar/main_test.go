@@ -12,9 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/daemon"
 	"github.com/varve-io/varve/pkg/proxyapi"
@@ -31,50 +30,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// logs is a log that may be read while it is written.
-type logs struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-// address waits for the log line of a server and returns where it listens.
-func (l *logs) address(t *testing.T, message string) string {
-	t.Helper()
-	line := regexp.MustCompile(`msg="` + message + `" address=(\S+)`)
-	var found []string
-	eventually(t, "the log line "+message, func() bool {
-		found = line.FindStringSubmatch(l.String())
-		return found != nil
-	})
-	return found[1]
-}
-
-func eventually(t *testing.T, what string, fn func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !fn() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
 
 func get(t *testing.T, url string) (status int, body string) {
 	t.Helper()
@@ -151,7 +106,7 @@ func startPrometheus(t *testing.T, dir string, external map[string]string, args 
 		"--config.file=" + file, "--storage.tsdb.path=" + dir, "--storage.tsdb.retention.time=100y",
 		"--web.listen-address=" + address, "--web.external-url=http://" + address + "/prom", "--log.level=warn",
 	}, args...)...)
-	var out logs
+	var out logtest.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -162,7 +117,7 @@ func startPrometheus(t *testing.T, dir string, external map[string]string, args 
 		}
 	})
 	url = "http://" + address + "/prom"
-	eventually(t, "Prometheus", func() bool {
+	logtest.Eventually(t, "Prometheus", func() bool {
 		status, _ := get(t, url+"/-/ready")
 		return status == http.StatusOK
 	})
@@ -171,7 +126,7 @@ func startPrometheus(t *testing.T, dir string, external map[string]string, args 
 
 // running is a sidecar in this process.
 type running struct {
-	log  *logs
+	log  *logtest.Buffer
 	done chan error
 	stop context.CancelFunc
 }
@@ -179,7 +134,7 @@ type running struct {
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{log: new(logs), done: make(chan error, 1), stop: cancel}
+	r := &running{log: new(logtest.Buffer), done: make(chan error, 1), stop: cancel}
 	t.Cleanup(cancel)
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	go func() {
@@ -198,8 +153,8 @@ func (r *running) end(t *testing.T) {
 
 func (r *running) ready(t *testing.T) {
 	t.Helper()
-	url := "http://" + r.log.address(t, "Listening on") + "/-/ready"
-	eventually(t, "readiness", func() bool {
+	url := "http://" + r.log.Address(t, "Listening on") + "/-/ready"
+	logtest.Eventually(t, "readiness", func() bool {
 		status, _ := get(t, url)
 		return status == http.StatusOK
 	})
@@ -216,7 +171,7 @@ func TestShipsABlockAndAnswersForAPrometheus(t *testing.T) {
 	r.ready(t)
 
 	var metas []string
-	eventually(t, "a shipped block", func() bool {
+	logtest.Eventually(t, "a shipped block", func() bool {
 		var err error
 		if metas, err = filepath.Glob(filepath.Join(bucketDir, "*", block.MetaFile)); err != nil {
 			t.Fatal(err)
@@ -234,12 +189,12 @@ func TestShipsABlockAndAnswersForAPrometheus(t *testing.T) {
 	if got := meta.Labels().String(); len(metas) != 1 || got != `{cluster="eu", replica="a"}` || meta.Stats.NumSamples != 100 || meta.Thanos.Source != block.SourceSidecar {
 		t.Errorf("%d blocks, the first with labels %s, %d samples, source %s", len(metas), got, meta.Stats.NumSamples, meta.Thanos.Source)
 	}
-	eventually(t, "the state file", func() bool {
+	logtest.Eventually(t, "the state file", func() bool {
 		state, err := os.ReadFile(filepath.Join(dir, "thanos.shipper.json"))
 		return err == nil && strings.Contains(string(state), meta.ULID.String())
 	})
-	askStore(t, r.log.address(t, "listening for gRPC"))
-	if _, body := get(t, "http://"+r.log.address(t, "Listening on")+"/metrics"); !strings.Contains(body, "varve_sidecar_blocks_shipped_total 1\n") ||
+	askStore(t, r.log.Address(t, "listening for gRPC"))
+	if _, body := get(t, "http://"+r.log.Address(t, "Listening on")+"/metrics"); !strings.Contains(body, "varve_sidecar_blocks_shipped_total 1\n") ||
 		!strings.Contains(body, "varve_sidecar_prometheus_up 1\n") {
 		t.Error("the metrics do not speak of one shipped block and a Prometheus that is up")
 	}
@@ -279,7 +234,7 @@ func askStore(t *testing.T, address string) {
 		MinTime: time.Now().Add(-time.Hour).UnixMilli(), MaxTime: time.Now().Add(time.Hour).UnixMilli(),
 		Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")},
 	}
-	eventually(t, "a fresh sample", func() bool {
+	logtest.Eventually(t, "a fresh sample", func() bool {
 		got, _, err := series.Collect(client.Series(ctx, fresh))
 		return err == nil && len(got) == 1
 	})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
@@ -42,7 +43,7 @@ func startShared(t *testing.T, binary string, args func(port string) []string) s
 		_ = cmd.Wait()
 	})
 	address := "127.0.0.1:" + port
-	eventually(t, binary+" to listen", func() bool {
+	logtest.Eventually(t, binary+" to listen", func() bool {
 		c, err := net.Dial("tcp", address)
 		if err == nil {
 			_ = c.Close()
@@ -85,7 +86,7 @@ func TestStoresShareWhatTheyRead(t *testing.T) {
 func askAStore(t *testing.T, bucket, flag, metric string) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	log, done := new(logs), make(chan error, 1)
+	log, done := new(logtest.Buffer), make(chan error, 1)
 	go func() {
 		done <- serve(ctx, []string{
 			"--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--data-dir=" + t.TempDir(), flag,
@@ -99,12 +100,12 @@ func askAStore(t *testing.T, bucket, flag, metric string) string {
 		}
 		http.DefaultClient.CloseIdleConnections()
 	}()
-	base := "http://" + log.address(t, "Listening on")
-	eventually(t, "readiness", func() bool {
+	base := "http://" + log.Address(t, "Listening on")
+	logtest.Eventually(t, "readiness", func() bool {
 		status, _ := get(t, base+"/-/ready")
 		return status == http.StatusOK
 	})
-	conn, err := storeapi.Dial(log.address(t, "listening for gRPC"), storeapi.DialOptions{})
+	conn, err := storeapi.Dial(log.Address(t, "listening for gRPC"), storeapi.DialOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func askAStore(t *testing.T, bucket, flag, metric string) string {
 		t.Fatalf("series: %v, %v", err, warnings)
 	}
 	above := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(metric) + `(\{[^}]*\})? [1-9]`)
-	eventually(t, metric+" above zero", func() bool {
+	logtest.Eventually(t, metric+" above zero", func() bool {
 		_, body := get(t, base+"/metrics")
 		return above.MatchString(body)
 	})

@@ -9,9 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/daemon"
 	"github.com/varve-io/varve/pkg/series"
@@ -27,50 +26,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// logs is a log that may be read while it is written.
-type logs struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-// address waits for the log line of a server and returns where it listens.
-func (l *logs) address(t *testing.T, message string) string {
-	t.Helper()
-	line := regexp.MustCompile(`msg="` + message + `" address=(\S+)`)
-	var found []string
-	eventually(t, "the log line "+message, func() bool {
-		found = line.FindStringSubmatch(l.String())
-		return found != nil
-	})
-	return found[1]
-}
-
-func eventually(t *testing.T, what string, fn func() bool) {
-	t.Helper()
-	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !fn() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
 
 func get(t *testing.T, url string) (status int, body string) {
 	t.Helper()
@@ -94,7 +49,7 @@ func TestServesABucketUntilItIsStopped(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	log := new(logs)
+	log := new(logtest.Buffer)
 	done := make(chan error, 1)
 	go func() {
 		done <- serve(ctx, []string{
@@ -104,12 +59,12 @@ func TestServesABucketUntilItIsStopped(t *testing.T) {
 	}()
 	defer http.DefaultClient.CloseIdleConnections()
 
-	httpAddress := log.address(t, "Listening on")
-	eventually(t, "readiness", func() bool {
+	httpAddress := log.Address(t, "Listening on")
+	logtest.Eventually(t, "readiness", func() bool {
 		status, _ := get(t, "http://"+httpAddress+"/-/ready")
 		return status == http.StatusOK
 	})
-	conn, err := storeapi.Dial(log.address(t, "listening for gRPC"), storeapi.DialOptions{})
+	conn, err := storeapi.Dial(log.Address(t, "listening for gRPC"), storeapi.DialOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +128,7 @@ func TestReadinessSaysWhatKeepsTheFirstSyncAndNoLaterOne(t *testing.T) {
 	defer server.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	log := new(logs)
+	log := new(logtest.Buffer)
 	done := make(chan error, 1)
 	go func() {
 		done <- serve(ctx, []string{
@@ -183,21 +138,21 @@ func TestReadinessSaysWhatKeepsTheFirstSyncAndNoLaterOne(t *testing.T) {
 	}()
 	defer http.DefaultClient.CloseIdleConnections()
 
-	ready := "http://" + log.address(t, "Listening on") + "/-/ready"
-	eventually(t, "readiness to say what is wrong", func() bool {
+	ready := "http://" + log.Address(t, "Listening on") + "/-/ready"
+	logtest.Eventually(t, "readiness to say what is wrong", func() bool {
 		status, body := get(t, ready)
 		return status == http.StatusServiceUnavailable && strings.Contains(body, "AccessDenied: Not today")
 	})
 	again := func() int { return strings.Count(log.String(), "trying again") }
-	eventually(t, "a log line that says it too", func() bool { return again() > 0 && strings.Contains(log.String(), "AccessDenied: Not today") })
+	logtest.Eventually(t, "a log line that says it too", func() bool { return again() > 0 && strings.Contains(log.String(), "AccessDenied: Not today") })
 	s3.refuses.Store(false)
-	eventually(t, "readiness", func() bool {
+	logtest.Eventually(t, "readiness", func() bool {
 		status, _ := get(t, ready)
 		return status == http.StatusOK
 	})
 	s3.refuses.Store(true)
 	before := again()
-	eventually(t, "a later error", func() bool { return again() > before })
+	logtest.Eventually(t, "a later error", func() bool { return again() > before })
 	if status, body := get(t, ready); status != http.StatusOK {
 		t.Errorf("readiness after a later error: got %d %s, want 200", status, body)
 	}

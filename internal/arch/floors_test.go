@@ -32,9 +32,10 @@ func plan() map[string]rule {
 		allWires   = "storeapi proxyapi promclient"
 	)
 	return map[string]rule{
-		"internal/arch":   {beside, ""},
-		"internal/golden": {beside, ""},
-		"daemon":          {beside, ""},
+		"internal/arch":    {beside, ""},
+		"internal/golden":  {beside, ""},
+		"internal/logtest": {beside, ""},
+		"daemon":           {beside, ""},
 
 		"bucket":                   {storage, "bucket/s3 bucket/internal/contract"},
 		"bucket/internal/contract": {storage, ""},

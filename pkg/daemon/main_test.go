@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"net"
 	"strings"
@@ -10,27 +9,14 @@ import (
 
 	"github.com/oklog/run"
 	"go.uber.org/goleak"
+
+	"github.com/varve-io/varve/internal/logtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// logs is a log that may be read while it is written.
-type logs struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
+// logs is what a daemon under test writes.
+type logs struct{ logtest.Buffer }
 
 // lines returns the lines that hold text.
 func (l *logs) lines(text string) []string {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -17,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/varve-io/varve/internal/logtest"
 )
 
 // diskOptions keep nothing in memory.
@@ -262,24 +263,6 @@ func TestFilesThatChangeNeverChangeAnswers(t *testing.T) {
 	}
 }
 
-// logged collects log lines.
-type logged struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logged) lines() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.buf.String(), "\n")
-}
-
 func TestADiskThatCannotBeUsedIsSaidOnceAndHurtsNoRead(t *testing.T) {
 	f := newFake(20 * pageSize)
 	block := func(t *testing.T, dir string) {
@@ -306,7 +289,7 @@ func TestADiskThatCannotBeUsedIsSaidOnceAndHurtsNoRead(t *testing.T) {
 			}
 			o := diskOptions(dir)
 			o.MemoryBytes = 1 << 30
-			log := new(logged)
+			log := new(logtest.Buffer)
 			c, err := New(f, o, slog.New(slog.NewTextHandler(log, nil)), prometheus.NewRegistry())
 			if err != nil {
 				t.Fatal(err)
@@ -322,8 +305,8 @@ func TestADiskThatCannotBeUsedIsSaidOnceAndHurtsNoRead(t *testing.T) {
 					c.disk.flush()
 				}
 			}
-			if n := log.lines(); n != 1 {
-				t.Errorf("%d log lines, want 1:\n%s", n, log.buf.String())
+			if n := strings.Count(log.String(), "\n"); n != 1 {
+				t.Errorf("%d log lines, want 1:\n%s", n, log)
 			}
 			if up := testutil.ToFloat64(c.metrics.diskUp); up != 0 {
 				t.Error("the disk is said to be up")
@@ -399,7 +382,7 @@ func TestAFullDiskIsLeftSomeRoom(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(300 * pageSize)
-		log := new(logged)
+		log := new(logtest.Buffer)
 		c, err := New(f, diskOptions(dir), slog.New(slog.NewTextHandler(log, nil)), prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
@@ -426,8 +409,8 @@ func TestAFullDiskIsLeftSomeRoom(t *testing.T) {
 		if now, _ := dirSize(t, dir); now > before*8/10 {
 			t.Errorf("%d bytes on a disk that was full, were %d", now, before)
 		}
-		if n := log.lines(); n != 2 {
-			t.Errorf("%d log lines, want one when the disk was full and one when it was not:\n%s", n, log.buf.String())
+		if n := strings.Count(log.String(), "\n"); n != 2 {
+			t.Errorf("%d log lines, want one when the disk was full and one when it was not:\n%s", n, log)
 		}
 	})
 }

@@ -11,18 +11,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/sharedcache"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a condition may take to come true.
-const patience = time.Minute
 
 // server is a real memcached or Redis.
 type server struct {
@@ -72,7 +69,7 @@ func (s server) start(t *testing.T, port string) (stop func()) {
 		})
 	}
 	t.Cleanup(stop)
-	eventually(t, "the server to listen", func() bool {
+	logtest.Eventually(t, "the server to listen", func() bool {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err == nil {
 			_ = c.Close()
@@ -92,42 +89,13 @@ func freePort(t *testing.T) string {
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %s for %s", patience, what)
-		}
-	}
-}
-
-// lines is a log that may be read while it is written.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func open(t *testing.T, yaml string) (*sharedcache.Cache, *prometheus.Registry, *lines) {
+func open(t *testing.T, yaml string) (*sharedcache.Cache, *prometheus.Registry, *logtest.Buffer) {
 	t.Helper()
 	c, err := sharedcache.Parse([]byte(yaml))
 	if err != nil {
 		t.Fatal(err)
 	}
-	reg, log := prometheus.NewRegistry(), new(lines)
+	reg, log := prometheus.NewRegistry(), new(logtest.Buffer)
 	cache, err := sharedcache.Open(t.Context(), c, slog.New(slog.NewTextHandler(log, nil)), reg)
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +123,7 @@ func TestValuesAreFoundByOthers(t *testing.T) {
 				keys = append(keys, k)
 				want[k] = bytes.Repeat([]byte{0, byte(i), '\r', '\n'}, 1000*i)
 			}
-			eventually(t, "all values to be found", func() bool {
+			logtest.Eventually(t, "all values to be found", func() bool {
 				for k, v := range want {
 					writer.Set(k, v)
 				}
@@ -177,11 +145,11 @@ func TestDeletedValuesAreGone(t *testing.T) {
 			port := freePort(t)
 			s.start(t, port)
 			c, _, _ := open(t, s.config("127.0.0.1:"+port))
-			eventually(t, "a value to be found", func() bool {
+			logtest.Eventually(t, "a value to be found", func() bool {
 				c.Set("k", []byte("v"))
 				return len(c.Get(t.Context(), []string{"k"})) == 1
 			})
-			eventually(t, "the value to be gone", func() bool { // another Set may have waited
+			logtest.Eventually(t, "the value to be gone", func() bool { // another Set may have waited
 				c.Delete(t.Context(), "k", "absent")
 				return len(c.Get(t.Context(), []string{"k"})) == 0
 			})
@@ -199,16 +167,16 @@ func TestServersThatAreGoneCostMissesAndComeBack(t *testing.T) {
 				c.Set("k", []byte("v"))
 				return len(c.Get(t.Context(), []string{"k"})) == 1
 			}
-			eventually(t, "a value to be found", found)
+			logtest.Eventually(t, "a value to be found", found)
 			stop()
-			eventually(t, "the servers to be tried several times and left alone", func() bool {
+			logtest.Eventually(t, "the servers to be tried several times and left alone", func() bool {
 				return len(c.Get(t.Context(), []string{"k"})) == 0 && value(t, reg, "errors_total") > 5 && value(t, reg, "up") == 0
 			})
 			if n := strings.Count(log.String(), "left alone"); n != 1 {
 				t.Errorf("log says %d times that servers are left alone, want once:\n%s", n, log)
 			}
 			s.start(t, port)
-			eventually(t, "a value to be found again", func() bool { return found() && value(t, reg, "up") == 1 })
+			logtest.Eventually(t, "a value to be found again", func() bool { return found() && value(t, reg, "up") == 1 })
 		})
 	}
 }
@@ -283,7 +251,7 @@ func TestTheSameServerIsChosenByAll(t *testing.T) {
 	for i := range 60 {
 		keys = append(keys, fmt.Sprintf("key-%d", i))
 	}
-	eventually(t, "all keys to be found", func() bool {
+	logtest.Eventually(t, "all keys to be found", func() bool {
 		for _, k := range keys {
 			writer.Set(k, []byte(k))
 		}
