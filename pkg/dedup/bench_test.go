@@ -60,43 +60,35 @@ func BenchmarkDedup(b *testing.B) {
 			pairs := readPairs(b, dirs)
 			var d deduplicator // as in a set, which keeps it from series to series
 			reader := NewReader(Defaults())
-			asChunks, asSamples, decoding := math.Inf(1), math.Inf(1), math.Inf(1)
+			asChunks, asSamples, decoding, samples := math.Inf(1), math.Inf(1), math.Inf(1), 0
 			var s chunkcodec.Samples
 			var decoder chunkcodec.Decoder
 			b.ReportAllocs()
 			for b.Loop() {
-				var samples float64
-				start := cpuTime(b)
-				for i := range pairs {
-					p := &pairs[i]
-					var err error
-					if p.out, err = d.chunks(&Group{replicas: p.in}, Defaults()); err != nil {
-						b.Fatal(err)
-					}
-				}
-				chunks := cpuTime(b)
-				for i := range pairs {
+				asChunks = min(asChunks, cpuOfRound(b, pairs, func(p *pair) (err error) {
+					p.out, err = d.chunks(&Group{replicas: p.in}, Defaults())
+					return err
+				}))
+				decoding = min(decoding, cpuOfRound(b, pairs, func(p *pair) error {
 					s.Reset()
 					decoder.Reset()
-					for _, c := range pairs[i].out {
+					for _, c := range p.out {
 						if err := decoder.Decode(c.Encoding, c.Data, &s); err != nil {
-							b.Fatal(err)
+							return err
 						}
 					}
-					samples += float64(s.Len())
-				}
-				decoded := cpuTime(b)
-				for i := range pairs {
+					return nil
+				}))
+				samples = 0
+				asSamples = min(asSamples, cpuOfRound(b, pairs, func(p *pair) error {
 					s.Reset()
-					if err := reader.Append(&s, &Group{replicas: pairs[i].in}); err != nil {
-						b.Fatal(err)
-					}
-				}
-				end := cpuTime(b)
-				asChunks = min(asChunks, float64(chunks-start)/samples)
-				decoding = min(decoding, float64(decoded-chunks)/samples)
-				asSamples = min(asSamples, float64(end-decoded)/samples)
+					err := reader.Append(&s, &Group{replicas: p.in})
+					samples += s.Len()
+					return err
+				}))
 			}
+			perSample := float64(rounds) / float64(samples)
+			asChunks, decoding, asSamples = asChunks*perSample, decoding*perSample, asSamples*perSample
 			b.ReportMetric(asChunks, "chunks-cpu-ns/sample")
 			b.ReportMetric(asChunks+decoding, "decoded-cpu-ns/sample")
 			b.ReportMetric(asSamples, "samples-cpu-ns/sample")
@@ -105,6 +97,24 @@ func BenchmarkDedup(b *testing.B) {
 			}
 		})
 	}
+}
+
+// rounds is how often a benchmark does the same before it looks at the clock: kernels count by ticks of
+// some milliseconds what several threads use.
+const rounds = 100
+
+// cpuOfRound is the CPU time of one round over all pairs, in nanoseconds.
+func cpuOfRound(b *testing.B, pairs []pair, do func(*pair) error) float64 {
+	b.Helper()
+	start := cpuTime(b)
+	for range rounds {
+		for i := range pairs {
+			if err := do(&pairs[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	return float64(cpuTime(b)-start) / rounds
 }
 
 // cpuTime is what this process has used, in nanoseconds.
