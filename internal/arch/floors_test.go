@@ -35,6 +35,7 @@ func plan() map[string]rule {
 		"internal/arch":    {beside, ""},
 		"internal/golden":  {beside, ""},
 		"internal/logtest": {beside, ""},
+		"internal/cputest": {beside, ""},
 		"daemon":           {beside, ""},
 
 		"bucket":                   {storage, "bucket/s3 bucket/internal/contract"},

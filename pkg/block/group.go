@@ -1,6 +1,8 @@
 package block
 
 import (
+	"strings"
+
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -22,6 +24,18 @@ func (k GroupKey) String() string { return k.Stream + "@" + k.Resolution.String(
 // Group names the block's group when the replica labels do not tell streams apart.
 func (m *Meta) Group(replicaLabels []string) GroupKey {
 	return GroupKey{m.StreamLabels(replicaLabels).String(), m.Resolution()}
+}
+
+// Replica names the replica that the block is from; it is empty for a merged block
+// and where there are no replicas.
+func (m *Meta) Replica(replicaLabels []string) string {
+	var values []string
+	for _, name := range replicaLabels {
+		if v := m.Thanos.Labels[name]; v != "" && v != Deduped {
+			values = append(values, name+"="+v)
+		}
+	}
+	return strings.Join(values, ",")
 }
 
 // StreamLabels are the external labels without the replica labels: those of a

@@ -138,3 +138,22 @@ func TestOutputIDFollowsFromWhatIsWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestReplica(t *testing.T) {
+	labels := []string{"replica", "rule_replica"}
+	for name, tc := range map[string]struct {
+		of   map[string]string
+		want string
+	}{
+		"one label":            {map[string]string{"cluster": "eu", "replica": "a"}, "replica=a"},
+		"two labels":           {map[string]string{"replica": "a", "rule_replica": "b"}, "replica=a,rule_replica=b"},
+		"merged":               {map[string]string{"cluster": "eu"}, ""},
+		"merged with one left": {map[string]string{"replica": Deduped}, ""},
+		"no labels":            {nil, ""},
+	} {
+		m := &Meta{Thanos: Thanos{Labels: tc.of}}
+		if got := m.Replica(labels); got != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
+	}
+}

@@ -20,6 +20,14 @@ type Entry struct {
 	Version string
 }
 
+// Size is how many bytes objects have together.
+func Size(objects map[string]int64) (sum int64) {
+	for _, n := range objects {
+		sum += n
+	}
+	return sum
+}
+
 // Partial is a block directory without meta.json: an upload or a deletion in progress, or what is left of one.
 type Partial struct {
 	ID ulid.ULID

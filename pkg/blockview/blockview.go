@@ -51,10 +51,7 @@ func OfSet(set *block.Set) Blocks {
 	hidden := block.Superseded(live)
 	for _, e := range set.Blocks {
 		b.Blocks = append(b.Blocks, e.Meta)
-		s := State{}
-		for _, n := range e.Objects {
-			s.Bytes += n
-		}
+		s := State{Bytes: block.Size(e.Objects)}
 		for _, m := range []*block.Mark{e.Deletion, e.NoCompact, e.NoDownsample} {
 			if m == nil {
 				continue

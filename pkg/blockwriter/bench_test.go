@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/varve-io/varve/internal/cputest"
 	"github.com/varve-io/varve/pkg/blockwriter"
 	"github.com/varve-io/varve/pkg/series"
 )
@@ -69,19 +68,11 @@ func BenchmarkWriter(b *testing.B) {
 	} {
 		b.Run(tc.name, func(b *testing.B) {
 			b.ReportAllocs()
-			began := processorTime(b)
+			began := cputest.Used(b)
 			for b.Loop() {
 				tc.run(b.TempDir())
 			}
-			b.ReportMetric(float64(processorTime(b)-began)/float64(b.N*len(all)), "cpu-ns/series")
+			b.ReportMetric(float64(cputest.Used(b)-began)/float64(b.N*len(all)), "cpu-ns/series")
 		})
 	}
-}
-
-// processorTime is what this process has used so far.
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

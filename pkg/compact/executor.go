@@ -121,19 +121,12 @@ func (e *Executor) look(ctx context.Context) (sight, error) {
 func sizes(set *block.Set) map[ulid.ULID]int64 {
 	out := make(map[ulid.ULID]int64, len(set.Blocks)+len(set.Partial))
 	for _, b := range set.Blocks {
-		out[b.Meta.ULID] = total(b.Objects)
+		out[b.Meta.ULID] = block.Size(b.Objects)
 	}
 	for _, p := range set.Partial {
-		out[p.ID] = total(p.Objects)
+		out[p.ID] = block.Size(p.Objects)
 	}
 	return out
-}
-
-func total(objects map[string]int64) (sum int64) {
-	for _, n := range objects {
-		sum += n
-	}
-	return sum
 }
 
 // farFuture is how far ahead of the clock a block may reach: further than any range that blocks are cut in.

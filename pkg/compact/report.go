@@ -260,7 +260,7 @@ func (e *Executor) reclaimable(set *block.Set) []Reclaimable {
 	p := e.opts.Policy
 	list := []Reclaimable{}
 	add := func(id ulid.ULID, objects map[string]int64, at time.Time, why string) {
-		list = append(list, Reclaimable{id, total(objects), at.UTC(), why})
+		list = append(list, Reclaimable{id, block.Size(objects), at.UTC(), why})
 	}
 	for _, b := range set.Blocks {
 		if b.Deletion != nil {

@@ -135,9 +135,13 @@ func (s *schedule) plan(ctx context.Context) error {
 	// Every process begins with other streams.
 	order := map[string]uint64{}
 	for _, j := range jobs {
+		stream := j.Stream()
+		if _, known := order[stream]; known {
+			continue
+		}
 		h := fnv.New64a()
-		_, _ = h.Write([]byte(s.leases.holder + j.Stream()))
-		order[j.Stream()] = h.Sum64()
+		_, _ = h.Write([]byte(s.leases.holder + stream))
+		order[stream] = h.Sum64()
 	}
 	slices.SortStableFunc(s.jobs, func(a, b planner.Job) int { return cmp.Compare(order[a.Stream()], order[b.Stream()]) })
 	return nil
@@ -187,13 +191,23 @@ func (s *schedule) ready(j planner.Job) bool {
 	if s.free[kindOf(j)] == 0 || s.elsewhere[s.leases.key(j.Stream())] {
 		return false
 	}
-	if f, ok := s.failed[j.String()]; ok && time.Now().Before(f.notBefore) {
+	if _, paused := s.paused(j); paused {
 		return false
 	}
 	return !slices.ContainsFunc(j.Blocks(), func(id ulid.ULID) bool {
 		_, used := s.used[id]
 		return used
 	})
+}
+
+// paused reports whether a job ended with an error and is not tried again yet, and with what.
+// Naming a job costs more than all else that is asked of one that waits, and mostly none has failed.
+func (s *schedule) paused(j planner.Job) (failure, bool) {
+	if len(s.failed) == 0 {
+		return failure{}, false
+	}
+	f, failed := s.failed[j.String()]
+	return f, failed && time.Now().Before(f.notBefore)
 }
 
 // lease gives the lease that a job needs, or nil if it cannot be had now.
@@ -305,7 +319,7 @@ func (s *schedule) wake() time.Time {
 // waits for other jobs of this process, or for a process that is alive, it is a
 // time in the past.
 func (s *schedule) possible(j planner.Job) time.Time {
-	if f, ok := s.failed[j.String()]; ok && time.Now().Before(f.notBefore) {
+	if f, paused := s.paused(j); paused {
 		return f.notBefore
 	}
 	if key := s.leases.key(j.Stream()); s.elsewhere[key] {

@@ -67,14 +67,7 @@ func (e *Executor) fit(j planner.Job, sizes map[ulid.ULID]int64) planner.Job {
 // are merged step by step have to meet what the first step made of them: two blocks without a
 // replica are two halves of one series, and all samples of both would be kept.
 func (e *Executor) mergedFirst(blocks []*block.Meta) []*block.Meta {
-	rank := func(m *block.Meta) int {
-		for _, name := range e.opts.Policy.ReplicaLabels {
-			if m.Thanos.Labels[name] != "" {
-				return 1
-			}
-		}
-		return 0
-	}
+	rank := func(m *block.Meta) int { return min(1, len(m.Replica(e.opts.Policy.ReplicaLabels))) }
 	slices.SortStableFunc(blocks, func(a, b *block.Meta) int { return rank(a) - rank(b) })
 	return blocks
 }

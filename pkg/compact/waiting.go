@@ -37,20 +37,21 @@ const publishInterval = time.Second
 func (s *schedule) waiting() []waitingJob {
 	list := make([]waitingJob, len(s.jobs))
 	for i, j := range s.jobs {
-		list[i] = waitingJob{job: j, why: s.why(j), until: s.possible(j), failure: s.failed[j.String()]}
+		f, _ := s.paused(j)
+		list[i] = waitingJob{job: j, why: s.why(j), until: s.possible(j), failure: f}
 	}
 	return list
 }
 
 func (s *schedule) why(j planner.Job) wait {
-	inUse := func(id ulid.ULID) bool { return s.used[id] == inUse }
-	f, failed := s.failed[j.String()]
+	running := func(id ulid.ULID) bool { return s.used[id] == inUse }
+	_, paused := s.paused(j)
 	switch {
-	case failed && time.Now().Before(f.notBefore):
+	case paused:
 		return forPause
 	case s.elsewhere[s.leases.key(j.Stream())]:
 		return forLease
-	case slices.ContainsFunc(j.Blocks(), inUse):
+	case slices.ContainsFunc(j.Blocks(), running):
 		return forJob
 	case s.free[kindOf(j)] == 0:
 		return forPlace

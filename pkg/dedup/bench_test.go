@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"syscall"
 	"testing"
 
 	"github.com/cespare/xxhash/v2"
@@ -22,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 
+	"github.com/varve-io/varve/internal/cputest"
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
@@ -99,14 +99,13 @@ func BenchmarkDedup(b *testing.B) {
 	}
 }
 
-// rounds is how often a benchmark does the same before it looks at the clock: kernels count by ticks of
-// some milliseconds what several threads use.
+// rounds is how often a benchmark does the same before it looks at the clock, which is no measure of one: see cputest.
 const rounds = 100
 
 // cpuOfRound is the CPU time of one round over all pairs, in nanoseconds.
 func cpuOfRound(b *testing.B, pairs []pair, do func(*pair) error) float64 {
 	b.Helper()
-	start := cpuTime(b)
+	start := cputest.Used(b)
 	for range rounds {
 		for i := range pairs {
 			if err := do(&pairs[i]); err != nil {
@@ -114,17 +113,7 @@ func cpuOfRound(b *testing.B, pairs []pair, do func(*pair) error) float64 {
 			}
 		}
 	}
-	return float64(cpuTime(b)-start) / rounds
-}
-
-// cpuTime is what this process has used, in nanoseconds.
-func cpuTime(b *testing.B) int64 {
-	b.Helper()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		b.Fatal(err)
-	}
-	return used.Utime.Nano() + used.Stime.Nano()
+	return float64(cputest.Used(b)-start) / rounds
 }
 
 // besidePeer runs the peer on the same blocks.

@@ -59,7 +59,7 @@ func (p *Iterators) Chunks(g *Group) ([]series.Chunk, error) {
 }
 
 // Iterator reads a raw group from mint to maxt, both inclusive: what decoding its deduplicated chunks gives.
-// Floats are decoded a stretch of time at once, without making chunks, and histograms chunk by chunk. it is used again when it came from here.
+// Floats are decoded a stretch of time at once, without making chunks, and histograms chunk by chunk. An iterator that came from here is used again.
 func (p *Iterators) Iterator(g *Group, mint, maxt int64, it chunkenc.Iterator) chunkenc.Iterator {
 	c, ok := it.(*columns)
 	if !ok {

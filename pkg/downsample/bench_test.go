@@ -3,12 +3,11 @@ package downsample
 import (
 	"math"
 	"math/rand/v2"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
 
+	"github.com/varve-io/varve/internal/cputest"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
@@ -114,17 +113,6 @@ func shapes() []shape {
 	}
 }
 
-// cpuTime is what the process has used, collecting garbage included; other
-// processes on the machine do not count.
-func cpuTime(t testing.TB) time.Duration {
-	t.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // BenchmarkDownsample reports the CPU time for a sample that goes in. It goes
 // through many series, because processors learn one by heart.
 func BenchmarkDownsample(b *testing.B) {
@@ -149,7 +137,7 @@ func BenchmarkDownsample(b *testing.B) {
 				}
 				d := downsampler{to: bm.to} // as in Run, which keeps it from series to series
 				b.ReportAllocs()
-				before := cpuTime(b)
+				before := cputest.Used(b)
 				for b.Loop() {
 					for _, s := range bm.in {
 						if err := d.series(s); err != nil {
@@ -157,7 +145,7 @@ func BenchmarkDownsample(b *testing.B) {
 						}
 					}
 				}
-				b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N)/float64(samples), "cpu-ns/sample")
+				b.ReportMetric(float64(cputest.Used(b)-before)/float64(b.N)/float64(samples), "cpu-ns/sample")
 				b.ReportMetric(float64(samples), "samples/op")
 			})
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/varve-io/varve/internal/cputest"
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockwriter"
@@ -139,14 +140,14 @@ func downsampleBlock(t testing.TB, from, to string, res block.Resolution) (used 
 		}
 	}
 	runtime.GC()
-	before := cpuTime(t)
+	before := cputest.Used(t)
 	set.rewind()
 	w := createBlock(t, to, set.index.Symbols(), res)
 	if err := Run(t.Context(), set, w, res); err != nil {
 		t.Fatal(err)
 	}
 	w.close()
-	return cpuTime(t) - before, samples
+	return cputest.Used(t) - before, samples
 }
 
 // blockSet reads the series of a block one by one; they alias its files until the test ends.

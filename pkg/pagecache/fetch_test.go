@@ -99,14 +99,23 @@ func (r *remote) object(name string) Object {
 
 func (r *remote) mustRead(t *testing.T, c *Cache, ranges ...Range) {
 	t.Helper()
-	lease, err := c.ReadRanges(t.Context(), ranges)
+	sameBytes(t, c, r.content, ranges)
+}
+
+// sameBytes reads ranges through a cache, or a stream of one, and compares them with the content.
+func sameBytes(t testing.TB, from interface {
+	ReadRanges(ctx context.Context, ranges []Range) (*Lease, error)
+}, content []byte, ranges []Range,
+) {
+	t.Helper()
+	lease, err := from.ReadRanges(t.Context(), ranges)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer lease.Release()
-	for _, x := range ranges {
-		if !bytes.Equal(x.Bytes, r.content[x.Off:x.Off+x.Len]) {
-			t.Fatalf("%d bytes at %d: other bytes", x.Len, x.Off)
+	for _, r := range ranges {
+		if !bytes.Equal(r.Bytes, content[r.Off:r.Off+r.Len]) {
+			t.Fatalf("%d bytes at %d: other bytes", r.Len, r.Off)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package pagecache
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -23,16 +22,7 @@ func (f *fakeBucket) readAll(t testing.TB, s *Stream, ranges ...Range) {
 	for i := range ranges {
 		ranges[i].Object = f.object()
 	}
-	lease, err := s.ReadRanges(t.Context(), ranges)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lease.Release()
-	for _, r := range ranges {
-		if !bytes.Equal(r.Bytes, f.content[r.Off:r.Off+r.Len]) {
-			t.Fatalf("%d bytes at %d are others", r.Len, r.Off)
-		}
-	}
+	sameBytes(t, s, f.content, ranges)
 }
 
 // until is an object that will be read up to a place.

@@ -112,7 +112,7 @@ func (s *state) hold(blocks []*block.Entry) {
 }
 
 func (s *state) noteReplica(m *block.Meta) {
-	r := s.replica(m)
+	r := m.Replica(s.policy.ReplicaLabels)
 	if r == "" || m.Resolution() != block.Raw {
 		return
 	}
@@ -121,18 +121,6 @@ func (s *state) noteReplica(m *block.Meta) {
 		s.replicas[stream] = map[string]bool{}
 	}
 	s.replicas[stream][r] = true
-}
-
-// replica names the replica that a block is from; it is empty for a merged block
-// and where there are no replicas.
-func (s *state) replica(m *block.Meta) string {
-	var values []string
-	for _, name := range s.policy.ReplicaLabels {
-		if v := m.Thanos.Labels[name]; v != "" && v != block.Deduped {
-			values = append(values, name+"="+v)
-		}
-	}
-	return strings.Join(values, ",")
 }
 
 // has reports whether blocks of resolution r hold all that m holds.

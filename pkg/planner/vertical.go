@@ -72,7 +72,7 @@ func (s *state) settled(blocks []*block.Entry) bool {
 func (s *state) assembled(run []*block.Entry) bool {
 	here := map[string]bool{}
 	for _, e := range run {
-		r := s.replica(e.Meta)
+		r := e.Meta.Replica(s.policy.ReplicaLabels)
 		if r == "" {
 			return true
 		}
@@ -94,7 +94,7 @@ func (s *state) early(g *group, run []*block.Entry) bool {
 	}
 	here := map[string]bool{}
 	for _, e := range run {
-		r := s.replica(e.Meta)
+		r := e.Meta.Replica(s.policy.ReplicaLabels)
 		if r == "" || here[r] {
 			return false
 		}

@@ -2,10 +2,8 @@ package query
 
 import (
 	"context"
-	"math"
 	"math/rand/v2"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 
+	"github.com/varve-io/varve/internal/cputest"
 	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
@@ -96,27 +95,16 @@ func BenchmarkReplicas(b *testing.B) {
 			e := NewEngine(store, Defaults(), promslog.NewNopLogger(), prometheus.NewRegistry())
 			p := Params{Dedup: true, ReplicaLabels: []string{"replica"}}
 			start := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
-			least := math.Inf(1)
 			b.ReportAllocs()
+			before := cputest.Used(b)
 			for b.Loop() {
-				before := userTime(b)
 				answer, err := e.Range(b.Context(), tc.expr, Steps{Start: start, End: start.Add(benchHours * time.Hour), Step: 5 * time.Minute}, p)
 				if err != nil {
 					b.Fatal(err)
 				}
 				answer.Close()
-				least = min(least, float64(userTime(b)-before)/float64(samples))
 			}
-			b.ReportMetric(least, "least-cpu-ns/sample")
+			b.ReportMetric(float64(cputest.Used(b)-before)/float64(b.N)/float64(samples), "cpu-ns/sample")
 		})
 	}
-}
-
-func userTime(b *testing.B) int64 {
-	b.Helper()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		b.Fatal(err)
-	}
-	return used.Utime.Nano() + used.Stime.Nano()
 }

@@ -17,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/varve-io/varve/internal/logtest"
 )
 
 const (
@@ -78,7 +80,7 @@ func startS3(t testing.TB, binary, dir string) (endpoint string, err error) {
 	if err := l.Close(); err != nil {
 		return "", err
 	}
-	var output lockedBuffer
+	var output logtest.Buffer
 	// Attributes are in the file system's own: its --sidecar files tear versions apart.
 	cmd := exec.Command(binary, "--port", endpoint, "--iam-dir", iam, "--health", "/healthz", "--keep-alive", "--quiet", "posix", data)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+s3AccessKey, "ROOT_SECRET_KEY="+s3SecretKey)
@@ -127,24 +129,6 @@ func awaitHealth(ctx context.Context, url string, ended chan error) error {
 			}
 		}
 	}
-}
-
-// lockedBuffer is written by the process while we may read it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // LeaveUpload begins an upload in parts on a server that StartS3 started, and
