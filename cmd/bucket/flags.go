@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -80,6 +81,27 @@ func (a *app) bindOutput(c *daemon.Command, formats ...string) {
 	c.Flag("output", "Form of the result: "+strings.Join(formats, ", ")+".").Short('o').Default(formats[0]).EnumVar((*string)(&a.output), formats...)
 }
 
+// formatOrTemplate is a flag for one of some formats, or a Go template.
+type formatOrTemplate struct {
+	to    *format
+	names []string
+}
+
+func (v formatOrTemplate) String() string { return string(*v.to) }
+
+// Set takes the flag's text.
+func (v formatOrTemplate) Set(text string) error {
+	*v.to = format(text)
+	if v.to.isTemplate() {
+		_, err := v.to.template()
+		return err
+	}
+	if !slices.Contains(v.names, text) {
+		return fmt.Errorf("%q is none of %s, nor a template such as {{.ULID}}", text, strings.Join(v.names, ", "))
+	}
+	return nil
+}
+
 func (a *app) bindDryRun(c *daemon.Command) {
 	c.Flag("dry-run", "Show what would be done, and do nothing.").BoolVar(&a.options.DryRun)
 }
@@ -147,6 +169,8 @@ func ignored() []daemon.Ignored {
 		{Name: "hash-func", Values: []string{"", "SHA256"}},
 		{Name: "block-files-concurrency"},
 		{Name: "block-sync-concurrency", Reason: "see --block-meta-fetch-concurrency"},
+		{Name: "enable-auto-gomemlimit", Switch: true, Reason: "blocks are read as mapped files; GOMEMLIMIT is obeyed where it is set"},
+		{Name: "auto-gomemlimit.ratio", Reason: "see --enable-auto-gomemlimit"},
 		{Name: "tracing.config", Reason: "tracing is not built yet"},
 		{Name: "tracing.config-file", Reason: "tracing is not built yet"},
 	}

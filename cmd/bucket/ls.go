@@ -30,7 +30,9 @@ func (a *app) ls() {
 		}
 		return t, err
 	})
-	a.bindOutput(c, string(ids), string(asTable), string(asJSON), string(asTSV), string(wide))
+	formats := []string{string(ids), string(asTable), string(asJSON), string(asTSV), string(wide)}
+	c.Flag("output", "Form of the result: "+strings.Join(formats, ", ")+", or a Go template over meta.json such as {{.ULID}}.").
+		Short('o').Default(formats[0]).SetValue(formatOrTemplate{&a.output, formats})
 	c.Flag("exclude-delete", "Leave out blocks that are marked for deletion.").BoolVar(&sel.chosen.Unmarked)
 	sel.bindTimes(c)
 	sel.bindLabels(c)

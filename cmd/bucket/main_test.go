@@ -63,6 +63,7 @@ func TestBlocksAreListedInEveryForm(t *testing.T) {
 		{"ls-table.txt", "ls -o table"},
 		{"ls.json", "ls -o json"},
 		{"ls.tsv", "ls -o tsv"},
+		{"ls-template.txt", "ls -o {{.ULID}},{{.Compaction.Level}},{{.Thanos.Labels.replica}}"},
 		{"inspect.txt", "inspect"},
 		{"inspect.json", "inspect -o json"},
 		{"inspect.tsv", "inspect -o tsv"},
@@ -251,6 +252,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		"no command":            {nil, "no command given"},
 		"an unknown command":    {[]string{"wipe"}, "wipe"},
 		"an unknown form":       {[]string{"ls", "-o", "yaml"}, "--output"},
+		"a template of none":    {[]string{"ls", "-o", "{{.ULID"}, "--output: parse template"},
+		"a form of another":     {[]string{"inspect", "-o", "{{.ULID}}"}, "--output"},
 		"a mark of no kind":     {[]string{"mark", "--id=x", "--marker=gone"}, "--marker"},
 		"verify that repairs":   {[]string{"verify", "--repair"}, "use the command repair"},
 		"a column that is none": {[]string{"inspect", "--sort-by=COLOUR"}, "COLOUR"},
@@ -264,6 +267,7 @@ func TestMistakesAreNamed(t *testing.T) {
 	config, _ := bucketDir(t)
 	for name, tc := range map[string]struct{ args, want string }{
 		"an ID that is none":     {"verify --id=x", "--id=x"},
+		"a field that is none":   {"ls -o {{.Colour}}", "Colour"},
 		"a block that is absent": {"inspect --id=01ARZ3NDEKTSV4RRFFQ69G5FAV", "no complete block 01ARZ3NDEKTSV4RRFFQ69G5FAV"},
 		"a label unquoted":       {"ls -l cluster=eu", `key="value"`},
 		"a mark without reason":  {"mark --id=01ARZ3NDEKTSV4RRFFQ69G5FAV --marker=deletion-mark.json", "--details"},
@@ -302,6 +306,38 @@ func TestThanosArgumentsAreAccepted(t *testing.T) {
 		if _, err := parse(strings.Fields(line), t.Output()); err != nil {
 			t.Errorf("%s: %v", line, err)
 		}
+	}
+}
+
+// thanosFlags are the flags of Thanos v0.42.4 by command, but for those of the log; every command has those of "".
+var thanosFlags = map[string]string{
+	"":              "tracing.config tracing.config-file enable-auto-gomemlimit auto-gomemlimit.ratio objstore.config objstore.config-file",
+	"verify":        "repair delete-delay id issues objstore-backup.config objstore-backup.config-file",
+	"ls":            "exclude-delete max-time min-time output selector.relabel-config selector.relabel-config-file timeout",
+	"inspect":       "output selector sort-by timeout",
+	"replicate":     "ignore-marked-for-deletion single-run compaction compaction-max compaction-min http-address http-grace-period http.config id matcher max-time min-time objstore-to.config objstore-to.config-file resolution",
+	"downsample":    "block-files-concurrency data-dir downsample.concurrency hash-func http-address http-grace-period http.config wait-interval",
+	"cleanup":       "block-sync-concurrency consistency-delay delete-delay selector.relabel-config selector.relabel-config-file",
+	"mark":          "remove details id marker",
+	"rewrite":       "delete-blocks dry-run no-dry-run prom-blocks rewrite.add-change-log hash-func id rewrite.to-delete-config rewrite.to-delete-config-file rewrite.to-relabel-config rewrite.to-relabel-config-file tmp.dir",
+	"retention":     "block-sync-concurrency consistency-delay delete-delay retention.resolution-1h retention.resolution-5m retention.resolution-raw selector.relabel-config selector.relabel-config-file",
+	"upload-blocks": "shipper.upload-compacted label path shipper.upload-concurrency",
+}
+
+func TestEveryFlagOfThanosIsKnown(t *testing.T) {
+	for command, flags := range thanosFlags {
+		if command == "" {
+			continue
+		}
+		for flag := range strings.FieldsSeq(flags + " " + thanosFlags[""]) {
+			// A value is missing here, or something else that is required; whether the flag is known is said first.
+			if _, err := parse([]string{command, "--" + flag}, t.Output()); err != nil && strings.Contains(err.Error(), "unknown") {
+				t.Errorf("%s: %v", command, err)
+			}
+		}
+	}
+	if _, err := parse([]string{"ls", "--no-such-flag"}, t.Output()); err == nil || !strings.Contains(err.Error(), "unknown") {
+		t.Errorf("an unknown flag: got %v", err)
 	}
 }
 

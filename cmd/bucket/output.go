@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"text/template"
 )
 
 // format is how a result is written.
@@ -21,6 +22,17 @@ const (
 	asTSV   format = "tsv"
 	asCSV   format = "csv"
 )
+
+// template reads a format that is a Go template, as Thanos' ls takes it.
+func (f format) template() (*template.Template, error) {
+	t, err := template.New("output").Parse(string(f))
+	if err != nil {
+		return nil, fmt.Errorf("parse template: %w", err)
+	}
+	return t, nil
+}
+
+func (f format) isTemplate() bool { return strings.Contains(string(f), "{{") }
 
 // table is a result: rows of cells for people, and the same as objects for programs.
 type table struct {
@@ -39,6 +51,9 @@ func (t *table) add(object any, cells ...string) {
 func (f format) write(w io.Writer, t table) error {
 	if t.header == nil {
 		return nil
+	}
+	if f.isTemplate() {
+		return f.execute(w, t)
 	}
 	switch f {
 	case asJSON:
@@ -73,6 +88,23 @@ func (f format) write(w io.Writer, t table) error {
 	}
 	if err := tw.Flush(); err != nil {
 		return fmt.Errorf("write result: %w", err)
+	}
+	return nil
+}
+
+// execute writes what a template makes of each object, a line each.
+func (f format) execute(w io.Writer, t table) error {
+	tmpl, err := f.template()
+	if err != nil {
+		return err
+	}
+	for _, o := range t.objects {
+		if err := tmpl.Execute(w, o); err != nil {
+			return fmt.Errorf("--output: %w", err)
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return fmt.Errorf("write result: %w", err)
+		}
 	}
 	return nil
 }
