@@ -3,7 +3,7 @@
 #   docker build --target store -t varve-io/store:v0.1.0 .
 #
 # Operators start the images with the component's name as first argument (`sidecar --…`), which
-# the binaries accept.
+# the binaries accept. `bucket` is the operator's hand tool; it needs a directory for temporary files.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -16,7 +16,7 @@ ARG VERSION=0.1.0
 ARG REVISION=unknown
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
     -ldflags "-s -w -X github.com/prometheus/common/version.Version=$VERSION -X github.com/prometheus/common/version.Revision=$REVISION" \
-    -o /out/ ./cmd/sidecar ./cmd/store ./cmd/query ./cmd/compact
+    -o /out/ ./cmd/sidecar ./cmd/store ./cmd/query ./cmd/compact ./cmd/bucket
 
 # No shell, no package manager; the authorities for TLS to object storage. Nothing writes
 # outside the volumes that the manifests mount, so the root can be read-only.
@@ -39,3 +39,7 @@ ENTRYPOINT ["/bin/query"]
 FROM base AS compact
 COPY --from=build /out/compact /bin/compact
 ENTRYPOINT ["/bin/compact"]
+
+FROM base AS bucket
+COPY --from=build /out/bucket /bin/bucket
+ENTRYPOINT ["/bin/bucket"]

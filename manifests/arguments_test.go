@@ -166,11 +166,11 @@ func run(t *testing.T, binary string, args []string) string {
 	return out.String()
 }
 
-// binaries returns the paths of the four binaries: those in VARVE_BIN, or new ones.
+// binaries returns the paths of the binaries: those in VARVE_BIN, or new ones.
 func binaries(t *testing.T) map[string]string {
 	t.Helper()
 	dir := os.Getenv("VARVE_BIN")
-	names := []string{"sidecar", "store", "query", "compact"}
+	names := []string{"sidecar", "store", "query", "compact", "bucket"}
 	if dir == "" {
 		dir = t.TempDir()
 		cmd := exec.Command("go", "build", "-o", dir+string(filepath.Separator))

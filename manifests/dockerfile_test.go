@@ -69,7 +69,7 @@ func TestEveryImageIsOneStaticBinaryOfNobody(t *testing.T) {
 			t.Errorf("the binaries are built without %s: %q", want, build)
 		}
 	}
-	for _, component := range []string{"sidecar", "store", "query", "compact"} {
+	for _, component := range []string{"sidecar", "store", "query", "compact", "bucket"} {
 		s := all[component]
 		if s.from != "base" || len(s.find("USER")) > 0 {
 			t.Errorf("%s is made from %q with user %v, want base and its user", component, s.from, s.find("USER"))
@@ -95,7 +95,7 @@ func TestTheBuildStageHasAllThatItCompiles(t *testing.T) {
 			copied(t, source, context)
 		}
 	}
-	cmd := exec.Command("go", "list", "-deps", "-test=false", "./cmd/sidecar", "./cmd/store", "./cmd/query", "./cmd/compact")
+	cmd := exec.Command("go", "list", "-deps", "-test=false", "./cmd/sidecar", "./cmd/store", "./cmd/query", "./cmd/compact", "./cmd/bucket")
 	cmd.Dir = context
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=readonly")
 	if out, err := cmd.CombinedOutput(); err != nil {

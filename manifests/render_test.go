@@ -79,11 +79,15 @@ type object struct {
 	Data       map[string][]byte `json:"data"`
 	StringData map[string]string `json:"stringData"`
 	Spec       struct {
-		Replicas    int      `json:"replicas"`
-		Selector    selector `json:"selector"`
-		PodSelector selector `json:"podSelector"`
-		Template    *pod     `json:"template"`
-		Ports       []struct {
+		Replicas int `json:"replicas"`
+		Strategy struct {
+			Type string `json:"type"`
+		} `json:"strategy"`
+		MaxUnavailable int      `json:"maxUnavailable"`
+		Selector       selector `json:"selector"`
+		PodSelector    selector `json:"podSelector"`
+		Template       *pod     `json:"template"`
+		Ports          []struct {
 			Name       string `json:"name"`
 			TargetPort string `json:"targetPort"`
 		} `json:"ports"`
@@ -115,6 +119,15 @@ type pod struct {
 		Annotations map[string]string `json:"annotations"`
 	} `json:"metadata"`
 	Spec struct {
+		Affinity struct {
+			PodAntiAffinity struct {
+				Preferred []struct {
+					Term struct {
+						LabelSelector selector `json:"labelSelector"`
+					} `json:"podAffinityTerm"`
+				} `json:"preferredDuringSchedulingIgnoredDuringExecution"`
+			} `json:"podAntiAffinity"`
+		} `json:"affinity"`
 		AutomountServiceAccountToken *bool       `json:"automountServiceAccountToken"`
 		InitContainers               []container `json:"initContainers"`
 		Containers                   []container `json:"containers"`

@@ -218,6 +218,26 @@ func TestPodsGiveUpWhatTheyDoNotNeed(t *testing.T) {
 	}
 }
 
+// What there are two of does not stand on one node, nor is it taken away at once.
+func TestPairsOutliveANode(t *testing.T) {
+	all := objects(t, "base")
+	for kind, names := range map[string][]string{"StatefulSet": {"varve-store"}, "Deployment": {"varve-query", "varve-compact"}} {
+		for _, name := range names {
+			o := find(t, all, kind, name)
+			apart := o.Spec.Template.Spec.Affinity.PodAntiAffinity.Preferred
+			if o.Spec.Replicas != 2 || len(apart) != 1 || !apart[0].Term.LabelSelector.selects(o.Spec.Template.Metadata.Labels) {
+				t.Errorf("%s has %d replicas, which are kept apart by %+v", o, o.Spec.Replicas, apart)
+			}
+			if o.Spec.Strategy.Type != "" {
+				t.Errorf("%s is replaced by %s, so that all its pods are away", o, o.Spec.Strategy.Type)
+			}
+			if budget := find(t, all, "PodDisruptionBudget", name); budget.Spec.MaxUnavailable != 1 {
+				t.Errorf("%s allows %d pods to be away, want 1", budget, budget.Spec.MaxUnavailable)
+			}
+		}
+	}
+}
+
 func TestProbesAskWhatTheBinariesServe(t *testing.T) {
 	for _, o := range objects(t, "base") {
 		if o.Spec.Template == nil {
