@@ -85,7 +85,7 @@ generate-clean: ## report generated code that generate would change
 
 .PHONY: golden
 golden: ## rewrite the golden files; review the diff
-	go test $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/internal\/golden[] ]/ {print $$1}') -update
+	go test $$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/internal\/(golden|cmdtest)[] ]/ {print $$1}') -update
 
 .PHONY: scripts
 scripts: ## PromQL and planner scripts only

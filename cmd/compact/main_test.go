@@ -2,11 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,11 +11,10 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/internal/cmdtest"
 	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/block/blocktest"
-	"github.com/varve-io/varve/pkg/daemon"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -107,30 +102,9 @@ func TestOneShotEndsWithAnErrorWhenABlockIsSetAside(t *testing.T) {
 func TestTheStatusIsServedWhileItWaits(t *testing.T) {
 	dir := t.TempDir()
 	_, meta := blocktest.DirIn(t, dir, blocktest.Spec{Load: "load 15s\n  up{job=\"x\"} 1x20", Labels: map[string]string{"cluster": "eu"}})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	log := new(logtest.Buffer)
-	done := make(chan error, 1)
-	go func() {
-		done <- serve(ctx, []string{
-			"compact", "--wait", "--http-address=127.0.0.1:0", "--data-dir=" + t.TempDir(), "--consistency-delay=0s",
-			"--objstore.config={type: FILESYSTEM, config: {directory: " + dir + "}}",
-		}, log)
-	}()
-	defer http.DefaultClient.CloseIdleConnections()
-	url := "http://" + log.Address(t, "Listening on")
-	get := func(path string) string {
-		resp, err := http.Get(url + path)
-		if err != nil {
-			return ""
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return ""
-		}
-		return string(body)
-	}
+	r := cmdtest.Start(t, serve, "compact", "--wait", "--data-dir="+t.TempDir(), "--consistency-delay=0s",
+		"--objstore.config={type: FILESYSTEM, config: {directory: "+dir+"}}")
+	url := r.URL(t)
 	for path, want := range map[string]string{
 		"/":                       "<h1>Varve compactor</h1>",
 		"/api/v1/jobs":            `"lastRun":{"startedAt"`,
@@ -140,23 +114,14 @@ func TestTheStatusIsServedWhileItWaits(t *testing.T) {
 		"/api/v1/blocks?view=any": "none of global and loaded",
 	} {
 		logtest.Eventually(t, path+" to say "+want, func() bool {
-			body := get(path)
-			return body != "" && strings.Contains(body, want)
+			status, body := cmdtest.Get(t, url+path)
+			return status != 0 && strings.Contains(body, want)
 		})
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("stopped with %v", err)
-	}
+	r.Stop(t)
 }
 
-func TestHelp(t *testing.T) {
-	var out bytes.Buffer
-	if err := serve(t.Context(), []string{"compact", "--help"}, &out); !errors.Is(err, daemon.ErrHelp) {
-		t.Errorf("error is %v, want %v", err, daemon.ErrHelp)
-	}
-	golden.Check(t, filepath.Join("testdata", "help.txt"), out.String())
-}
+func TestHelp(t *testing.T) { cmdtest.Help(t, serve, "compact") }
 
 // kubeThanos is what kube-thanos' compactor passes, all options taken.
 var kubeThanos = []string{
@@ -181,18 +146,7 @@ func TestKubeThanosArgumentsAreAccepted(t *testing.T) {
 }
 
 func TestEveryIgnoredFlagIsAccepted(t *testing.T) {
-	args := []string{"--objstore.config=type: FILESYSTEM"}
-	for _, i := range ignored() {
-		switch {
-		case i.Switch:
-			args = append(args, "--"+i.Name)
-		case i.Values != nil:
-			args = append(args, "--"+i.Name+"="+i.Values[0])
-		default:
-			args = append(args, "--"+i.Name+"=1")
-		}
-	}
-	if _, err := parse(args, t.Output()); err != nil {
+	if _, err := parse(append(cmdtest.Ignored(ignored()), "--objstore.config=type: FILESYSTEM"), t.Output()); err != nil {
 		t.Error(err)
 	}
 }

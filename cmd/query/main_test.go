@@ -3,12 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,33 +14,13 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
-	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/internal/cmdtest"
 	"github.com/varve-io/varve/internal/logtest"
-	"github.com/varve-io/varve/pkg/daemon"
 	"github.com/varve-io/varve/pkg/storeapi"
 	"github.com/varve-io/varve/pkg/storeapi/storeapitest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func get(t *testing.T, url string) (status int, body string) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	res, err := client.Do(req)
-	if err != nil {
-		t.Fatalf("GET %s: %v", url, err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatalf("GET %s: %v", url, err)
-	}
-	return res.StatusCode, string(text)
-}
 
 // store serves the standard fixture over gRPC until stop is called.
 func store(t *testing.T) (address string, stop func()) {
@@ -68,86 +45,59 @@ func store(t *testing.T) (address string, stop func()) {
 	return l.Addr().String(), stop
 }
 
-// start starts the daemon and returns the address of its API and what stops it.
-func start(t *testing.T, args ...string) (base string, log *logtest.Buffer, stop func()) {
+// start runs a querier on free ports.
+func start(t *testing.T, args ...string) *cmdtest.Running {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	log = new(logtest.Buffer)
-	done := make(chan error, 1)
-	go func() {
-		done <- serve(ctx, append([]string{"query", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"}, args...), log)
-	}()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("serve: %v", err)
-		}
-	})
-	t.Cleanup(stop)
-	return "http://" + log.Address(t, "Listening on"), log, stop
-}
-
-func ready(t *testing.T, base string) {
-	t.Helper()
-	logtest.Eventually(t, "readiness", func() bool {
-		status, _ := get(t, base+"/-/ready")
-		return status == http.StatusOK
-	})
+	return cmdtest.Start(t, serve, append([]string{"query", "--grpc-address=127.0.0.1:0"}, args...)...)
 }
 
 const upAt = "/api/v1/query?query=up&time=1767225600"
 
 func TestAnswersForItsEndpointsUntilItIsStopped(t *testing.T) {
 	address, stopStore := store(t)
-	base, log, _ := start(t, "--endpoint="+address, "--query.replica-label=replica", "--endpoint.info-timeout=50ms", "--query.promql-engine=thanos")
-	ready(t, base)
+	r := start(t, "--endpoint="+address, "--query.replica-label=replica", "--endpoint.info-timeout=50ms", "--query.promql-engine=thanos")
+	r.Ready(t)
+	base := r.URL(t)
 	want := `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"up","cluster":"eu","job":"x","prometheus":"p"},"value":[1767225600,"0"]}]}}`
-	if status, body := get(t, base+upAt); status != 200 || body != want {
+	if status, body := cmdtest.Get(t, base+upAt); status != 200 || body != want {
 		t.Errorf("got %d %s, want 200 %s", status, body, want)
 	}
-	if status, body := get(t, base+"/api/v1/stores"); status != 200 || !strings.Contains(body, address) {
+	if status, body := cmdtest.Get(t, base+"/api/v1/stores"); status != 200 || !strings.Contains(body, address) {
 		t.Errorf("stores: got %d %s, want %s among them", status, body, address)
 	}
-	if _, body := get(t, base+"/metrics"); !strings.Contains(body, "varve_query_endpoint_requests_total 1\n") {
+	if _, body := cmdtest.Get(t, base+"/metrics"); !strings.Contains(body, "varve_query_endpoint_requests_total 1\n") {
 		t.Error("the metrics do not know of one request to an endpoint")
 	}
-	if text := log.String(); strings.Count(text, "has no effect") != 1 || !strings.Contains(text, "--query.promql-engine") {
+	if text := r.Log.String(); strings.Count(text, "has no effect") != 1 || !strings.Contains(text, "--query.promql-engine") {
 		t.Errorf("the flag without effect is not named once:\n%s", text)
 	}
 
 	// A second querier on top of the first.
-	above, _, _ := start(t, "--endpoint="+log.Address(t, "listening for gRPC"), "--query.replica-label=replica")
-	ready(t, above)
-	if status, body := get(t, above+upAt); status != 200 || body != want {
+	above := start(t, "--endpoint="+r.GRPC(t), "--query.replica-label=replica")
+	above.Ready(t)
+	if status, body := cmdtest.Get(t, above.URL(t)+upAt); status != 200 || body != want {
 		t.Errorf("through two queriers: got %d %s, want 200 %s", status, body, want)
 	}
 
 	stopStore()
 	logtest.Eventually(t, "a warning about the store that is gone", func() bool {
-		_, body := get(t, base+upAt)
+		_, body := cmdtest.Get(t, base+upAt)
 		return strings.Contains(body, `"warnings":["the answer is incomplete`) && strings.Contains(body, address)
 	})
-	if status, body := get(t, base+upAt+"&partial_response=false"); status != 503 || !strings.Contains(body, address) {
+	if status, body := cmdtest.Get(t, base+upAt+"&partial_response=false"); status != 503 || !strings.Contains(body, address) {
 		t.Errorf("without partial response: got %d %s, want 503 and %s", status, body, address)
 	}
 }
 
 func TestNeverAnEmptyAnswerBecauseDiscoveryHasNotEnded(t *testing.T) {
 	// Nobody answers this name: reserved names are refused or not found.
-	base, _, _ := start(t, "--endpoint=dnssrv+_grpc._tcp.nothing.invalid")
-	_, body := get(t, base+upAt)
+	_, body := cmdtest.Get(t, start(t, "--endpoint=dnssrv+_grpc._tcp.nothing.invalid").URL(t)+upAt)
 	if !strings.Contains(body, "the answer is incomplete") || !strings.Contains(body, "nothing.invalid") {
 		t.Errorf("got %s, want a warning that names nothing.invalid", body)
 	}
 }
 
-func TestHelp(t *testing.T) {
-	var out bytes.Buffer
-	if err := serve(t.Context(), []string{"query", "--help"}, &out); !errors.Is(err, daemon.ErrHelp) {
-		t.Errorf("error is %v, want %v", err, daemon.ErrHelp)
-	}
-	golden.Check(t, filepath.Join("testdata", "help.txt"), out.String())
-}
+func TestHelp(t *testing.T) { cmdtest.Help(t, serve, "query") }
 
 func TestCoarseDataServeWithoutAFlag(t *testing.T) {
 	o, err := parse([]string{"--endpoint=a:1"}, io.Discard)
@@ -207,17 +157,7 @@ func TestEveryFlagOfThanosIsAccepted(t *testing.T) {
 		"--grpc-compression=snappy", "--no-query.partial-response", "--no-query.auto-downsampling", "--store.limits.request-series=5",
 		"--query.metadata.default-time-range=6h", "--query.default-step=10s", "--web.route-prefix=/p", "--web.disable-cors",
 	}
-	for _, i := range ignored() {
-		switch {
-		case i.Switch:
-			args = append(args, "--"+i.Name)
-		case i.Values != nil:
-			args = append(args, "--"+i.Name+"="+i.Values[0])
-		default:
-			args = append(args, "--"+i.Name+"=1")
-		}
-	}
-	o, err := parse(args, io.Discard)
+	o, err := parse(append(args, cmdtest.Ignored(ignored())...), io.Discard)
 	if err != nil {
 		t.Fatalf("parse: %v", err)
 	}

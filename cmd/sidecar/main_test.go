@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,44 +19,15 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"go.uber.org/goleak"
 
-	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/internal/cmdtest"
 	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/block"
-	"github.com/varve-io/varve/pkg/daemon"
 	"github.com/varve-io/varve/pkg/proxyapi"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func get(t *testing.T, url string) (status int, body string) {
-	t.Helper()
-	res, err := http.Get(url)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer res.Body.Close()
-	data, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(data)
-}
-
-// tool finds a real program, or skips the test.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("VARVE_TOOLS")
-	if dir == "" {
-		t.Skip("VARVE_TOOLS names no directory with a prometheus and a promtool; make test sets it")
-	}
-	path, err := filepath.Abs(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // begin is the time of the first sample that promtool is given, a full two hours.
 const begin = 1_767_225_600
@@ -75,7 +45,7 @@ func backfill(t *testing.T, dir string) {
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command(tool(t, "promtool"), "tsdb", "create-blocks-from", "openmetrics", file, dir).CombinedOutput()
+	out, err := exec.Command(cmdtest.Tool(t, "promtool"), "tsdb", "create-blocks-from", "openmetrics", file, dir).CombinedOutput()
 	if err != nil {
 		t.Fatalf("promtool: %v\n%s", err, out)
 	}
@@ -102,7 +72,7 @@ func startPrometheus(t *testing.T, dir string, external map[string]string, args 
 		t.Fatal(err)
 	}
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	cmd := exec.Command(tool(t, "prometheus"), append([]string{
+	cmd := exec.Command(cmdtest.Tool(t, "prometheus"), append([]string{
 		"--config.file=" + file, "--storage.tsdb.path=" + dir, "--storage.tsdb.retention.time=100y",
 		"--web.listen-address=" + address, "--web.external-url=http://" + address + "/prom", "--log.level=warn",
 	}, args...)...)
@@ -118,57 +88,28 @@ func startPrometheus(t *testing.T, dir string, external map[string]string, args 
 	})
 	url = "http://" + address + "/prom"
 	logtest.Eventually(t, "Prometheus", func() bool {
-		status, _ := get(t, url+"/-/ready")
+		status, _ := cmdtest.Get(t, url+"/-/ready")
 		return status == http.StatusOK
 	})
 	return url
 }
 
-// running is a sidecar in this process.
-type running struct {
-	log  *logtest.Buffer
-	done chan error
-	stop context.CancelFunc
-}
-
-func start(t *testing.T, args ...string) *running {
+// start runs a sidecar on free ports until it is ready.
+func start(t *testing.T, args ...string) *cmdtest.Running {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{log: new(logtest.Buffer), done: make(chan error, 1), stop: cancel}
-	t.Cleanup(cancel)
-	t.Cleanup(http.DefaultClient.CloseIdleConnections)
-	go func() {
-		r.done <- serve(ctx, append([]string{"sidecar", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--prometheus.get_config_interval=1s"}, args...), r.log)
-	}()
+	r := cmdtest.Start(t, serve, append([]string{"sidecar", "--grpc-address=127.0.0.1:0", "--prometheus.get_config_interval=1s"}, args...)...)
+	r.Ready(t)
 	return r
 }
 
-func (r *running) end(t *testing.T) {
-	t.Helper()
-	r.stop()
-	if err := <-r.done; err != nil {
-		t.Errorf("serve ended with %v", err)
-	}
-}
-
-func (r *running) ready(t *testing.T) {
-	t.Helper()
-	url := "http://" + r.log.Address(t, "Listening on") + "/-/ready"
-	logtest.Eventually(t, "readiness", func() bool {
-		status, _ := get(t, url)
-		return status == http.StatusOK
-	})
-}
-
 func TestShipsABlockAndAnswersForAPrometheus(t *testing.T) {
-	tool(t, "prometheus")
+	cmdtest.Tool(t, "prometheus")
 	dir, bucketDir := t.TempDir(), t.TempDir()
 	backfill(t, dir)
 	url := startPrometheus(t, dir, map[string]string{"cluster": "eu", "replica": "a"},
 		"--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h")
 	r := start(t, "--prometheus.url="+url, "--tsdb.path="+dir, "--hash-func=SHA256",
 		"--objstore.config={type: FILESYSTEM, config: {directory: "+bucketDir+"}}")
-	r.ready(t)
 
 	var metas []string
 	logtest.Eventually(t, "a shipped block", func() bool {
@@ -193,15 +134,15 @@ func TestShipsABlockAndAnswersForAPrometheus(t *testing.T) {
 		state, err := os.ReadFile(filepath.Join(dir, "thanos.shipper.json"))
 		return err == nil && strings.Contains(string(state), meta.ULID.String())
 	})
-	askStore(t, r.log.Address(t, "listening for gRPC"))
-	if _, body := get(t, "http://"+r.log.Address(t, "Listening on")+"/metrics"); !strings.Contains(body, "varve_sidecar_blocks_shipped_total 1\n") ||
+	askStore(t, r.GRPC(t))
+	if _, body := cmdtest.Get(t, r.URL(t)+"/metrics"); !strings.Contains(body, "varve_sidecar_blocks_shipped_total 1\n") ||
 		!strings.Contains(body, "varve_sidecar_prometheus_up 1\n") {
 		t.Error("the metrics do not speak of one shipped block and a Prometheus that is up")
 	}
-	if text := r.log.String(); strings.Count(text, "has no effect") != 1 || !strings.Contains(text, "--hash-func") {
+	if text := r.Log.String(); strings.Count(text, "has no effect") != 1 || !strings.Contains(text, "--hash-func") {
 		t.Errorf("the flag without effect is not named once:\n%s", text)
 	}
-	r.end(t)
+	r.Stop(t)
 }
 
 // askStore looks at what a querier sees.
@@ -247,12 +188,11 @@ func askStore(t *testing.T, address string) {
 func TestAnswersWithoutObjectStorage(t *testing.T) {
 	url := startPrometheus(t, t.TempDir(), map[string]string{"cluster": "eu"}) // which compacts locally
 	r := start(t, "--prometheus.url="+url, "--tsdb.path="+filepath.Join(t.TempDir(), "absent"))
-	r.ready(t)
-	r.end(t)
+	r.Stop(t)
 }
 
 func TestEndsWithOneClearLine(t *testing.T) {
-	tool(t, "prometheus")
+	cmdtest.Tool(t, "prometheus")
 	bare := startPrometheus(t, t.TempDir(), nil)
 	compacting := startPrometheus(t, t.TempDir(), map[string]string{"cluster": "eu"})
 	objstore := "--objstore.config={type: FILESYSTEM, config: {directory: " + t.TempDir() + "}}"
@@ -275,7 +215,7 @@ func TestEndsWithOneClearLine(t *testing.T) {
 		"a basic authentication in parts": {[]string{"--prometheus.http-client={bearer_token: x, bearer_token_file: y}"}, "bearer_token"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := <-start(t, tc.args...).done
+			err := serve(t.Context(), append([]string{"sidecar", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0"}, tc.args...), t.Output())
 			if err == nil || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("ended with %v, want one line with %q", err, tc.want)
 			}
@@ -283,13 +223,7 @@ func TestEndsWithOneClearLine(t *testing.T) {
 	}
 }
 
-func TestHelp(t *testing.T) {
-	var out bytes.Buffer
-	if err := serve(t.Context(), []string{"sidecar", "--help"}, &out); !errors.Is(err, daemon.ErrHelp) {
-		t.Errorf("error is %v, want %v", err, daemon.ErrHelp)
-	}
-	golden.Check(t, filepath.Join("testdata", "help.txt"), out.String())
-}
+func TestHelp(t *testing.T) { cmdtest.Help(t, serve, "sidecar") }
 
 // The argument lists that prometheus-operator composes, as it splits them: of
 // 0.85, of 0.93 with object storage and every other option, and without.

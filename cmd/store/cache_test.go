@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/varve-io/varve/internal/cmdtest"
 	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/series"
@@ -85,27 +84,10 @@ func TestStoresShareWhatTheyRead(t *testing.T) {
 // all series and waits until a metric is above zero.
 func askAStore(t *testing.T, bucket, flag, metric string) string {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	log, done := new(logtest.Buffer), make(chan error, 1)
-	go func() {
-		done <- serve(ctx, []string{
-			"--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--data-dir=" + t.TempDir(), flag,
-			"--objstore.config={type: FILESYSTEM, config: {directory: " + bucket + "}}",
-		}, log)
-	}()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("serve ended with %v", err)
-		}
-		http.DefaultClient.CloseIdleConnections()
-	}()
-	base := "http://" + log.Address(t, "Listening on")
-	logtest.Eventually(t, "readiness", func() bool {
-		status, _ := get(t, base+"/-/ready")
-		return status == http.StatusOK
-	})
-	conn, err := storeapi.Dial(log.Address(t, "listening for gRPC"), storeapi.DialOptions{})
+	r := start(t, "--data-dir="+t.TempDir(), flag, "--objstore.config={type: FILESYSTEM, config: {directory: "+bucket+"}}")
+	defer r.Stop(t)
+	r.Ready(t)
+	conn, err := storeapi.Dial(r.GRPC(t), storeapi.DialOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +96,7 @@ func askAStore(t *testing.T, bucket, flag, metric string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, warnings, err := series.Collect(client.Series(ctx, &storeapi.Request{
+	got, warnings, err := series.Collect(client.Series(t.Context(), &storeapi.Request{
 		MaxTime: 1e9, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")},
 	}))
 	if err != nil || len(warnings) > 0 {
@@ -122,7 +104,7 @@ func askAStore(t *testing.T, bucket, flag, metric string) string {
 	}
 	above := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(metric) + `(\{[^}]*\})? [1-9]`)
 	logtest.Eventually(t, metric+" above zero", func() bool {
-		_, body := get(t, base+"/metrics")
+		_, body := cmdtest.Get(t, r.URL(t)+"/metrics")
 		return above.MatchString(body)
 	})
 	var text strings.Builder

@@ -3,12 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,29 +15,14 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"go.uber.org/goleak"
 
-	"github.com/varve-io/varve/internal/golden"
+	"github.com/varve-io/varve/internal/cmdtest"
 	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/block/blocktest"
-	"github.com/varve-io/varve/pkg/daemon"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func get(t *testing.T, url string) (status int, body string) {
-	t.Helper()
-	resp, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var b bytes.Buffer
-	if _, err := b.ReadFrom(resp.Body); err != nil {
-		t.Fatal(err)
-	}
-	return resp.StatusCode, b.String()
-}
 
 func TestServesABucketUntilItIsStopped(t *testing.T) {
 	dir := t.TempDir()
@@ -47,24 +30,10 @@ func TestServesABucketUntilItIsStopped(t *testing.T) {
 		Load:   "load 15s\n  up{job=\"x\"} 1x20\n  up{job=\"y\"} 0x20",
 		Labels: map[string]string{"cluster": "eu", "replica": "a"},
 	})
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	log := new(logtest.Buffer)
-	done := make(chan error, 1)
-	go func() {
-		done <- serve(ctx, []string{
-			"store", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--data-dir=" + t.TempDir(),
-			"--objstore.config={type: FILESYSTEM, config: {directory: " + dir + "}}", "--index-cache-size=1GB",
-		}, log)
-	}()
-	defer http.DefaultClient.CloseIdleConnections()
-
-	httpAddress := log.Address(t, "Listening on")
-	logtest.Eventually(t, "readiness", func() bool {
-		status, _ := get(t, "http://"+httpAddress+"/-/ready")
-		return status == http.StatusOK
-	})
-	conn, err := storeapi.Dial(log.Address(t, "listening for gRPC"), storeapi.DialOptions{})
+	r := start(t, "--data-dir="+t.TempDir(), "--objstore.config={type: FILESYSTEM, config: {directory: "+dir+"}}", "--index-cache-size=1GB")
+	r.Ready(t)
+	url, ctx := r.URL(t), t.Context()
+	conn, err := storeapi.Dial(r.GRPC(t), storeapi.DialOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,25 +56,28 @@ func TestServesABucketUntilItIsStopped(t *testing.T) {
 	if want := `{__name__="up", cluster="eu", job="x"}`; got[0].Labels.String() != want || got[0].Replica != "a" {
 		t.Errorf("first series is %s of %q, want %s of a", got[0].Labels, got[0].Replica, want)
 	}
-	if _, body := get(t, "http://"+httpAddress+"/metrics"); !strings.Contains(body, "varve_store_blocks 1\n") {
+	if _, body := cmdtest.Get(t, url+"/metrics"); !strings.Contains(body, "varve_store_blocks 1\n") {
 		t.Error("metrics do not say that there is one block")
 	}
-	if status, body := get(t, "http://"+httpAddress+"/api/v1/blocks"); status != http.StatusOK || !strings.Contains(body, `"cluster":"eu"`) {
+	if status, body := cmdtest.Get(t, url+"/api/v1/blocks"); status != http.StatusOK || !strings.Contains(body, `"cluster":"eu"`) {
 		t.Errorf("blocks: status %d, %s", status, body)
 	}
-	if _, body := get(t, "http://"+httpAddress+"/"); !strings.Contains(body, "/api/v1/blocks") {
+	if _, body := cmdtest.Get(t, url+"/"); !strings.Contains(body, "/api/v1/blocks") {
 		t.Errorf("the landing page does not name the blocks: %s", body)
 	}
-	if text := log.String(); strings.Count(text, "has no effect") != 1 || !strings.Contains(text, "--index-cache-size") {
+	if text := r.Log.String(); strings.Count(text, "has no effect") != 1 || !strings.Contains(text, "--index-cache-size") {
 		t.Errorf("the flag without effect is not named once:\n%s", text)
 	}
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("serve ended with %v", err)
-	}
+	r.Stop(t)
+}
+
+// start runs a store on free ports.
+func start(t *testing.T, args ...string) *cmdtest.Running {
+	t.Helper()
+	return cmdtest.Start(t, serve, append([]string{"store", "--grpc-address=127.0.0.1:0"}, args...)...)
 }
 
 // moody is an S3 without objects that can be told to refuse listings.
@@ -126,49 +98,27 @@ func TestReadinessSaysWhatKeepsTheFirstSyncAndNoLaterOne(t *testing.T) {
 	s3.refuses.Store(true)
 	server := httptest.NewServer(s3)
 	defer server.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	log := new(logtest.Buffer)
-	done := make(chan error, 1)
-	go func() {
-		done <- serve(ctx, []string{
-			"store", "--http-address=127.0.0.1:0", "--grpc-address=127.0.0.1:0", "--data-dir=" + t.TempDir(), "--sync-block-duration=20ms",
-			"--objstore.config={type: S3, config: {bucket: bkt, region: x, insecure: true, access_key: k, secret_key: s, endpoint: '" + server.Listener.Addr().String() + "'}}",
-		}, log)
-	}()
-	defer http.DefaultClient.CloseIdleConnections()
-
-	ready := "http://" + log.Address(t, "Listening on") + "/-/ready"
+	r := start(t, "--data-dir="+t.TempDir(), "--sync-block-duration=20ms",
+		"--objstore.config={type: S3, config: {bucket: bkt, region: x, insecure: true, access_key: k, secret_key: s, endpoint: '"+server.Listener.Addr().String()+"'}}")
+	ready := r.URL(t) + "/-/ready"
 	logtest.Eventually(t, "readiness to say what is wrong", func() bool {
-		status, body := get(t, ready)
+		status, body := cmdtest.Get(t, ready)
 		return status == http.StatusServiceUnavailable && strings.Contains(body, "AccessDenied: Not today")
 	})
-	again := func() int { return strings.Count(log.String(), "trying again") }
-	logtest.Eventually(t, "a log line that says it too", func() bool { return again() > 0 && strings.Contains(log.String(), "AccessDenied: Not today") })
+	again := func() int { return strings.Count(r.Log.String(), "trying again") }
+	logtest.Eventually(t, "a log line that says it too", func() bool { return again() > 0 && strings.Contains(r.Log.String(), "AccessDenied: Not today") })
 	s3.refuses.Store(false)
-	logtest.Eventually(t, "readiness", func() bool {
-		status, _ := get(t, ready)
-		return status == http.StatusOK
-	})
+	r.Ready(t)
 	s3.refuses.Store(true)
 	before := again()
 	logtest.Eventually(t, "a later error", func() bool { return again() > before })
-	if status, body := get(t, ready); status != http.StatusOK {
+	if status, body := cmdtest.Get(t, ready); status != http.StatusOK {
 		t.Errorf("readiness after a later error: got %d %s, want 200", status, body)
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("serve ended with %v", err)
-	}
+	r.Stop(t)
 }
 
-func TestHelp(t *testing.T) {
-	var out bytes.Buffer
-	if err := serve(t.Context(), []string{"store", "--help"}, &out); !errors.Is(err, daemon.ErrHelp) {
-		t.Errorf("error is %v, want %v", err, daemon.ErrHelp)
-	}
-	golden.Check(t, filepath.Join("testdata", "help.txt"), out.String())
-}
+func TestHelp(t *testing.T) { cmdtest.Help(t, serve, "store") }
 
 // kubeThanos is what kube-thanos' store objects pass, all options taken.
 const kubeThanos = `
@@ -237,18 +187,7 @@ func TestKubeThanosArgumentsAreAccepted(t *testing.T) {
 }
 
 func TestEveryIgnoredFlagIsAccepted(t *testing.T) {
-	args := []string{"--objstore.config={type: FILESYSTEM}"}
-	for _, i := range ignored() {
-		switch {
-		case i.Switch:
-			args = append(args, "--"+i.Name)
-		case i.Values != nil:
-			args = append(args, "--"+i.Name+"="+i.Values[0])
-		default:
-			args = append(args, "--"+i.Name+"=1")
-		}
-	}
-	if _, err := parse(args, t.Output()); err != nil {
+	if _, err := parse(append(cmdtest.Ignored(ignored()), "--objstore.config={type: FILESYSTEM}"), t.Output()); err != nil {
 		t.Error(err)
 	}
 }

@@ -34,6 +34,7 @@ func plan() map[string]rule {
 	return map[string]rule{
 		"internal/arch":    {beside, ""},
 		"internal/golden":  {beside, ""},
+		"internal/cmdtest": {beside, "daemon"},
 		"internal/logtest": {beside, ""},
 		"internal/cputest": {beside, ""},
 		"daemon":           {beside, ""},
@@ -105,6 +106,7 @@ func sideways() map[string]string {
 		"proxyapi/proxypb → storeapi/storepb":  "as above",
 		"query → query/columnar":               "the evaluator that is asked first",
 		"blockindex → pagecache":               "an index is read through pages",
+		"internal/cmdtest → daemon":            "what a command is",
 	}
 }
 

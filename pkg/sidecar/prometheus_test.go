@@ -17,24 +17,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/varve-io/varve/internal/cmdtest"
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/promclient"
 	"github.com/varve-io/varve/pkg/sidecar"
 )
-
-// tool finds a real program, or skips the test.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("VARVE_TOOLS")
-	if dir == "" {
-		t.Skip("VARVE_TOOLS names no directory with a prometheus; make test sets it")
-	}
-	path, err := filepath.Abs(filepath.Join(dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // server is a real Prometheus. Its configuration can be changed and read again.
 type server struct {
@@ -73,7 +60,7 @@ func (c config) write(t *testing.T, path string) {
 // startPrometheus starts a Prometheus over blocks made of the specs, and waits until it is ready.
 func startPrometheus(t *testing.T, c config, blocks ...blocktest.Spec) *server {
 	t.Helper()
-	binary := tool(t, "prometheus")
+	binary := cmdtest.Tool(t, "prometheus")
 	home := t.TempDir()
 	s := &server{dir: filepath.Join(home, "data"), config: filepath.Join(home, "prometheus.yml")}
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/varve-io/varve/internal/cmdtest"
 	"github.com/varve-io/varve/pkg/promclient"
 	"github.com/varve-io/varve/pkg/proxyapi"
 	"github.com/varve-io/varve/pkg/sidecar"
@@ -46,7 +47,7 @@ func exporter(t *testing.T) (address string) {
 }
 
 func TestTheProxyAddsExternalLabels(t *testing.T) {
-	tool(t, "prometheus")
+	cmdtest.Tool(t, "prometheus")
 	target := exporter(t)
 	prom := startPrometheus(t, config{External: map[string]string{"cluster": "eu"}, Rules: rules, Target: target})
 	client := clientOf(t, prom.url)
@@ -148,7 +149,7 @@ func TestTheProxyAddsExternalLabels(t *testing.T) {
 }
 
 func TestPrometheusIsFollowed(t *testing.T) {
-	tool(t, "prometheus")
+	cmdtest.Tool(t, "prometheus")
 	prom := startPrometheus(t, config{External: map[string]string{"cluster": "eu"}})
 	state, _ := follow(t, clientOf(t, prom.url), nil)
 	is := func(want string) {

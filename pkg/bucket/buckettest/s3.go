@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/varve-io/varve/internal/cmdtest"
 	"github.com/varve-io/varve/internal/logtest"
 )
 
@@ -34,13 +35,10 @@ const (
 // without the variable the test is skipped.
 func StartS3(t testing.TB) (endpoint, accessKey, secretKey string) {
 	t.Helper()
-	tools := os.Getenv("VARVE_TOOLS")
-	if tools == "" {
-		t.Skip("VARVE_TOOLS is not set, it names the directory with the S3 server; make test sets it")
-	}
+	program := cmdtest.Tool(t, "versitygw")
 	dir := t.TempDir()
 	for attempt := 1; ; attempt++ {
-		endpoint, err := startS3(t, filepath.Join(tools, "versitygw"), filepath.Join(dir, strconv.Itoa(attempt)))
+		endpoint, err := startS3(t, program, filepath.Join(dir, strconv.Itoa(attempt)))
 		if err == nil {
 			return endpoint, s3AccessKey, s3SecretKey
 		}
