@@ -247,7 +247,9 @@ func (u *upload) multipart(ctx context.Context, first []byte, r io.Reader, hint 
 	return etag, nil
 }
 
-// send reads part by part and has uploadThreads of them under way.
+// send reads part by part and has uploadThreads of them under way. After an error the
+// others come to their end: a server may keep a part that is broken off, and with it
+// the upload, behind an abort that overtakes it.
 func (u *upload) send(ctx context.Context, part []byte, r io.Reader, hint int64) error {
 	g, working := errgroup.WithContext(ctx)
 	g.SetLimit(uploadThreads)
@@ -265,7 +267,7 @@ func (u *upload) send(ctx context.Context, part []byte, r io.Reader, hint int64)
 		sending := part
 		g.Go(func() error {
 			defer func() { <-u.bucket.sending }()
-			return u.part(working, n, sending)
+			return u.part(ctx, n, sending)
 		})
 		if part, readErr = fill(u.bucket.memory(u.bucket.partSize(hint, int(n))), 0, contextReader{ctx, r}); readErr != nil {
 			readErr = fmt.Errorf("upload %s: read the content: %w", u.name, readErr)
