@@ -97,7 +97,8 @@ func (o *options) bindLimits(f *daemon.Flags) (finish func()) {
 	} {
 		f.Flag(l.name, l.help).Default("0").Int64Var(l.dst)
 	}
-	downloaded := size(f, "store.grpc.downloaded-bytes-limit", "Bytes of chunks that one request may read; 0 for no limit.", 0)
+	f.Duration("store.log-requests-longer-than", "Time from which on a request is logged with what it took, where the time went, and what it read; 0 for none. The level debug has all of them.", &o.store.LogLongerThan)
+	downloaded := size(f, "store.grpc.downloaded-bytes-limit", "Bytes of indexes and chunks that one request may read, from a cache or the bucket; 0 for no limit.", 0)
 	request := size(f, "store.request-bytes", "Memory that one Series request may hold.", o.store.RequestBytes)
 	memory := size(f, "store.memory-bytes", "Memory that all Series requests may hold together, others wait; 0 for half of what GOMEMLIMIT leaves beside the caches.", o.store.MemoryBytes)
 	cache := size(f, "store.cache-bytes", "Memory for bytes of the bucket that were read; 0 for none.", o.store.Cache.MemoryBytes)

@@ -45,7 +45,7 @@ func (r *request) sample(index *blockindex.Index, selected blockindex.Selection)
 // advise adds to the error of a limit which matchers would cut the answer most.
 func (r *request) advise(err error) error {
 	const patience = 5 * time.Second
-	ctx, cancel := context.WithTimeout(r.ctx, patience)
+	ctx, cancel := context.WithTimeout(unlimited(r.ctx), patience)
 	defer cancel()
 	s := &r.sampled
 	s.mu.Lock()

@@ -59,7 +59,7 @@ func (b *openBlock) openIndex(ctx context.Context, g *Gateway) (*blockindex.Inde
 	src, err := g.indexSource(b)
 	var index *blockindex.Index
 	if err == nil {
-		index, err = g.indexes.Open(ctx, b.directoryName(), src, b.meta.Stats.NumChunks)
+		index, err = g.indexes.Open(unlimited(ctx), b.directoryName(), src, b.meta.Stats.NumChunks)
 	}
 	if err != nil {
 		g.metrics.indexFailures.Inc()

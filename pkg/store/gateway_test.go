@@ -348,7 +348,7 @@ func TestLimitsSayWhatToChange(t *testing.T) {
 		flagResponseSeries:  func(o *Options) { o.Limits.ResponseSeries = 19 },
 		flagSamples:         func(o *Options) { o.Limits.Samples = 9_599 },
 		flagResponseSamples: func(o *Options) { o.Limits.ResponseSamples = 9_599 },
-		flagBytes:           func(o *Options) { o.Limits.DownloadedBytes = 5_000 },
+		flagBytes:           func(o *Options) { o.Limits.DownloadedBytes = 10_000 },
 	} {
 		t.Run(flag, func(t *testing.T) {
 			g := open(t, bkt, change, entries...)
@@ -372,6 +372,29 @@ func TestLimitsSayWhatToChange(t *testing.T) {
 		}, entries...)
 		mustAsk(t, g, selectUp(0, 2*hour))
 	})
+}
+
+// TestBytesOfIndexesAreLimited has a request that reads no chunk, and one for labels.
+func TestBytesOfIndexesAreLimited(t *testing.T) {
+	bkt := bucket.NewMemory()
+	g := open(t, bkt, func(o *Options) { o.Limits.DownloadedBytes = 20_000 }, add(t, bkt, ups(1000, 0, hour/60, 1)))
+	req := selectUp(0, hour)
+	req.SkipChunks = true
+	if _, err := ask(t, g, req); !errors.Is(err, storeapi.ErrLimit) || !strings.Contains(err.Error(), flagBytes+" is 20000") ||
+		!strings.Contains(err.Error(), "a matcher on job (leaves about 1 series in 64)") {
+		t.Errorf("error is %v, want an ErrLimit that names %s and what would cut the answer", err, flagBytes)
+	}
+	of := func(value string) *storeapi.LabelsRequest {
+		return &storeapi.LabelsRequest{MaxTime: hour, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "job", value), labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")}}
+	}
+	for range 2 { // the second time the bytes are cached, and count as well
+		if _, _, err := g.LabelValues(t.Context(), "job", of("0.+[0-9]")); !errors.Is(err, storeapi.ErrLimit) || !strings.Contains(err.Error(), `limit exceeded: {job=~"0.+[0-9]",__name__="up"} needs`) {
+			t.Errorf("label values: error is %v, want an ErrLimit", err)
+		}
+	}
+	if got, _, err := g.LabelValues(t.Context(), "job", of("000[1-3]")); err != nil || len(got) != 3 {
+		t.Errorf("values of three series: got %q (%v)", got, err)
+	}
 }
 
 func TestLabelsHeldInMemoryAreLimited(t *testing.T) {

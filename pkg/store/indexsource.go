@@ -29,6 +29,13 @@ func (s *indexSource) Size() int64 { return s.object.Size }
 
 // Read fills ranges with few requests side by side.
 func (s *indexSource) Read(ctx context.Context, ranges ...blockindex.Range) error {
+	var size int64
+	for _, r := range ranges {
+		size += int64(len(r.Into))
+	}
+	if err := readIndex(ctx, size); err != nil {
+		return err
+	}
 	if len(ranges) == 1 {
 		return s.g.cache.Read(ctx, s.object, ranges[0].Into, ranges[0].Off)
 	}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -91,6 +92,10 @@ func (g *Gateway) labels(
 	if err != nil {
 		return nil, nil, err
 	}
+	var took stage
+	defer g.reportLabels(req, len(blocks), &took, time.Now())
+	limited := usage{limits: g.opts.Limits, matchers: req.Matchers, metrics: g.metrics}
+	ctx = limited.under(took.under(ctx))
 	var mu sync.Mutex
 	found := map[string]struct{}{}
 	var warnings annotations.Annotations
@@ -107,8 +112,11 @@ func (g *Gateway) labels(
 			if err == nil {
 				return nil
 			}
+			if errors.Is(err, storeapi.ErrLimit) {
+				return err
+			}
 			err = fmt.Errorf("block %s is missing: %w", b.meta.ULID, err)
-			if req.Partial == storeapi.Abort || ectx.Err() != nil || errors.Is(err, storeapi.ErrLimit) {
+			if req.Partial == storeapi.Abort || ectx.Err() != nil {
 				return err
 			}
 			g.metrics.warnings.Inc()
@@ -127,6 +135,17 @@ func (g *Gateway) labels(
 		sorted = sorted[:req.Limit]
 	}
 	return sorted, warnings, nil
+}
+
+// reportLabels logs and counts what a request for labels took, at its end.
+func (g *Gateway) reportLabels(req *storeapi.LabelsRequest, blocks int, took *stage, began time.Time) {
+	took.since(began)
+	g.metrics.labelsTook.Observe(took.took().Seconds())
+	all := took.as("labels")
+	g.metrics.count(all)
+	g.logTook(all.Took, append([]any{
+		"request", "labels", "selector", selector(req.Matchers), "from", timeText(req.MinTime), "to", timeText(req.MaxTime), "blocks", blocks,
+	}, stageAttrs(all)...))
 }
 
 // labelBlock is a block that a label request concerns.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -32,6 +33,25 @@ type usage struct {
 	touched, series, samples, responseSamples, bytes, held atomic.Int64
 }
 
+type usageKey struct{}
+
+// under makes reads of indexes under the context count against the limits.
+func (u *usage) under(ctx context.Context) context.Context {
+	return context.WithValue(ctx, usageKey{}, u)
+}
+
+// unlimited makes reads of indexes under the context count against no limits: those of what
+// later requests need as well.
+func unlimited(ctx context.Context) context.Context { return (*usage)(nil).under(ctx) }
+
+// readIndex counts bytes of an index that are to be read under a context.
+func readIndex(ctx context.Context, n int64) error {
+	if u, _ := ctx.Value(usageKey{}).(*usage); u != nil {
+		return u.readBytes(n)
+	}
+	return nil
+}
+
 func (u *usage) touch(n int) error {
 	return u.check(u.touched.Add(int64(n)), u.limits.TouchedSeries, flagTouchedSeries, "series in all blocks together")
 }
@@ -48,7 +68,7 @@ func (u *usage) readSamples(n int) error {
 }
 
 func (u *usage) readBytes(n int64) error {
-	return u.check(u.bytes.Add(n), u.limits.DownloadedBytes, flagBytes, "bytes of chunks")
+	return u.check(u.bytes.Add(n), u.limits.DownloadedBytes, flagBytes, "bytes of indexes and chunks")
 }
 
 // hold takes memory for what must stay until the request ends.

@@ -39,6 +39,9 @@ type Options struct {
 	// wait. Zero means half of what the memory limit leaves beside the caches.
 	MemoryBytes int64
 	Limits      Limits
+	// LogLongerThan is the time from which on a request is logged with what it took. Zero
+	// means none is, but at the level debug, where all are.
+	LogLongerThan time.Duration
 }
 
 // Limits end a request that asks for too much. Zero means no limit.
@@ -51,7 +54,8 @@ type Limits struct {
 	Samples int64
 	// ResponseSamples are those in the chunks of an answer.
 	ResponseSamples int64
-	// DownloadedBytes are the bytes of chunks that are read, from memory or the bucket.
+	// DownloadedBytes are the bytes of indexes and chunks that are read, from a cache or the
+	// bucket. Requests for labels have this limit, too.
 	DownloadedBytes int64
 }
 
@@ -63,6 +67,7 @@ func Defaults() Options {
 		IgnoreDeletionMarksDelay: 24 * time.Hour,
 		MaxConcurrency:           20,
 		RequestBytes:             64 << 20,
+		LogLongerThan:            20 * time.Second,
 	}
 }
 

@@ -23,11 +23,13 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 	if err := req.Validate(); err != nil {
 		return series.ErrSet(err)
 	}
+	arrived := time.Now()
 	memory, err := g.enter(ctx)
 	if err != nil {
 		return series.ErrSet(err)
 	}
 	r := g.newRequest(ctx, req, memory)
+	r.stats.arrived = arrived
 	streams, err := r.pick()
 	if err != nil {
 		r.finish()
@@ -82,7 +84,7 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory 
 		workers: semaphore.NewWeighted(int64(g.opts.Cache.Concurrency)),
 	}
 	r.stats.began = time.Now()
-	ctx, cancel := context.WithCancel(pagecache.WithUsage(ctx, &r.stats.reads))
+	ctx, cancel := context.WithCancel(r.usage.under(ctx))
 	r.ctx = ctx
 	r.finish = sync.OnceFunc(func() {
 		cancel()

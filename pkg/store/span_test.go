@@ -89,7 +89,7 @@ func TestChunksAreReadNoFurtherThanTwoSpansAhead(t *testing.T) {
 		t.Errorf("%d reads of chunks, want one for some spans of a block", got)
 	}
 	stats := set.(storeapi.Counted).Stats()
-	if len(stats.Blocks) != 4 || stats.Touched != 2000 || stats.Series != 500 || stats.ChunkBytes < all*9/10 || stats.Fetched < all*9/10 || stats.Requests < 8 || stats.Chunks < 2000 {
+	if len(stats.Blocks) != 4 || stats.Touched != 2000 || stats.Series != 500 || stats.Total().Fetched < all*9/10 || stats.Total().Requests < 8 || stats.Chunks < 2000 {
 		t.Errorf("statistics are %+v", stats)
 	}
 }

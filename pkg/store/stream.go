@@ -32,6 +32,8 @@ type blockStream struct {
 	segment uint32                   // of the chunk that was read last
 	wanted  []wanted                 // used again for each span
 
+	handed time.Time // when the last span was, before the next series entries are read
+
 	spans chan *span
 	err   error // valid when spans is closed
 	bad   badChunks
@@ -67,11 +69,12 @@ func (s *blockStream) run(ctx context.Context) {
 // read streams the block: matchers, postings, series entries, chunks. A span never
 // parts the rows of one series.
 func (s *blockStream) read(ctx context.Context) error {
-	index, selected, err := s.selectSeries(ctx)
+	index, selected, err := s.selectSeries(s.r.stats.selecting.under(ctx))
 	if err != nil {
 		return err
 	}
-	ordered := s.rows(ctx, index, selected)
+	s.handed = time.Now()
+	ordered := s.rows(s.r.stats.entries.under(ctx), index, selected)
 	reorders, err := s.reorders(ctx, index)
 	if err != nil {
 		return err
@@ -125,7 +128,9 @@ func (s *blockStream) selectSeries(ctx context.Context) (*blockindex.Index, bloc
 
 // hand loads rows and hands them out. While it waits for its reader a stream is no worker.
 func (s *blockStream) hand(ctx context.Context, rows []row) error {
-	loaded, err := s.load(ctx, rows)
+	s.r.stats.entries.since(s.handed)
+	defer func() { s.handed = time.Now() }()
+	loaded, err := s.load(s.r.stats.chunks.under(ctx), rows)
 	if err != nil || len(loaded.series) == 0 {
 		return err
 	}

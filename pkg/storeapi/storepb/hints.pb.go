@@ -377,8 +377,10 @@ type QueryStats struct {
 	DataDownloadedSizeSum  int64                  `protobuf:"varint,20,opt,name=data_downloaded_size_sum,json=dataDownloadedSizeSum,proto3" json:"data_downloaded_size_sum,omitempty"`
 	GetAllDuration         *durationpb.Duration   `protobuf:"bytes,21,opt,name=get_all_duration,json=getAllDuration,proto3" json:"get_all_duration,omitempty"`
 	MergeDuration          *durationpb.Duration   `protobuf:"bytes,22,opt,name=merge_duration,json=mergeDuration,proto3" json:"merge_duration,omitempty"`
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	// Varve's: where time and bytes went.
+	VarveStages   []*QueryStage `protobuf:"bytes,10001,rep,name=varve_stages,json=varveStages,proto3" json:"varve_stages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QueryStats) Reset() {
@@ -565,6 +567,134 @@ func (x *QueryStats) GetMergeDuration() *durationpb.Duration {
 	return nil
 }
 
+func (x *QueryStats) GetVarveStages() []*QueryStage {
+	if x != nil {
+		return x.VarveStages
+	}
+	return nil
+}
+
+// QueryStage is a part of the work of an answer.
+type QueryStage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Took  *durationpb.Duration   `protobuf:"bytes,2,opt,name=took,proto3" json:"took,omitempty"`
+	// Ranges of objects were wanted, needed bytes long together.
+	Ranges int64 `protobuf:"varint,3,opt,name=ranges,proto3" json:"ranges,omitempty"`
+	Needed int64 `protobuf:"varint,4,opt,name=needed,proto3" json:"needed,omitempty"`
+	// Of these bytes, so many were in memory, on disk, in a shared cache, or on their way
+	// for another request.
+	FromMemory int64 `protobuf:"varint,5,opt,name=from_memory,json=fromMemory,proto3" json:"from_memory,omitempty"`
+	FromDisk   int64 `protobuf:"varint,6,opt,name=from_disk,json=fromDisk,proto3" json:"from_disk,omitempty"`
+	FromRemote int64 `protobuf:"varint,7,opt,name=from_remote,json=fromRemote,proto3" json:"from_remote,omitempty"`
+	Shared     int64 `protobuf:"varint,8,opt,name=shared,proto3" json:"shared,omitempty"`
+	// The others came by requests to the bucket, which brought fetched bytes.
+	Requests      int64 `protobuf:"varint,9,opt,name=requests,proto3" json:"requests,omitempty"`
+	Fetched       int64 `protobuf:"varint,10,opt,name=fetched,proto3" json:"fetched,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryStage) Reset() {
+	*x = QueryStage{}
+	mi := &file_storeapi_storepb_hints_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryStage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryStage) ProtoMessage() {}
+
+func (x *QueryStage) ProtoReflect() protoreflect.Message {
+	mi := &file_storeapi_storepb_hints_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryStage.ProtoReflect.Descriptor instead.
+func (*QueryStage) Descriptor() ([]byte, []int) {
+	return file_storeapi_storepb_hints_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *QueryStage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *QueryStage) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+func (x *QueryStage) GetRanges() int64 {
+	if x != nil {
+		return x.Ranges
+	}
+	return 0
+}
+
+func (x *QueryStage) GetNeeded() int64 {
+	if x != nil {
+		return x.Needed
+	}
+	return 0
+}
+
+func (x *QueryStage) GetFromMemory() int64 {
+	if x != nil {
+		return x.FromMemory
+	}
+	return 0
+}
+
+func (x *QueryStage) GetFromDisk() int64 {
+	if x != nil {
+		return x.FromDisk
+	}
+	return 0
+}
+
+func (x *QueryStage) GetFromRemote() int64 {
+	if x != nil {
+		return x.FromRemote
+	}
+	return 0
+}
+
+func (x *QueryStage) GetShared() int64 {
+	if x != nil {
+		return x.Shared
+	}
+	return 0
+}
+
+func (x *QueryStage) GetRequests() int64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *QueryStage) GetFetched() int64 {
+	if x != nil {
+		return x.Fetched
+	}
+	return 0
+}
+
 var File_storeapi_storepb_hints_proto protoreflect.FileDescriptor
 
 const file_storeapi_storepb_hints_proto_rawDesc = "" +
@@ -586,7 +716,7 @@ const file_storeapi_storepb_hints_proto_rawDesc = "" +
 	"\x17LabelValuesRequestHints\x12;\n" +
 	"\x0eblock_matchers\x18\x01 \x03(\v2\x14.thanos.LabelMatcherR\rblockMatchers\"Q\n" +
 	"\x18LabelValuesResponseHints\x125\n" +
-	"\x0equeried_blocks\x18\x01 \x03(\v2\x0e.hintspb.BlockR\rqueriedBlocks\"\xd1\b\n" +
+	"\x0equeried_blocks\x18\x01 \x03(\v2\x0e.hintspb.BlockR\rqueriedBlocks\"\x8a\t\n" +
 	"\n" +
 	"QueryStats\x12%\n" +
 	"\x0eblocks_queried\x18\x01 \x01(\x03R\rblocksQueried\x12.\n" +
@@ -611,7 +741,23 @@ const file_storeapi_storepb_hints_proto_rawDesc = "" +
 	"\x12chunks_fetch_count\x18\x13 \x01(\x03R\x10chunksFetchCount\x127\n" +
 	"\x18data_downloaded_size_sum\x18\x14 \x01(\x03R\x15dataDownloadedSizeSum\x12C\n" +
 	"\x10get_all_duration\x18\x15 \x01(\v2\x19.google.protobuf.DurationR\x0egetAllDuration\x12@\n" +
-	"\x0emerge_duration\x18\x16 \x01(\v2\x19.google.protobuf.DurationR\rmergeDurationB0Z.github.com/varve-io/varve/pkg/storeapi/storepbb\x06proto3"
+	"\x0emerge_duration\x18\x16 \x01(\v2\x19.google.protobuf.DurationR\rmergeDuration\x127\n" +
+	"\fvarve_stages\x18\x91N \x03(\v2\x13.hintspb.QueryStageR\vvarveStages\"\xac\x02\n" +
+	"\n" +
+	"QueryStage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x04took\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x16\n" +
+	"\x06ranges\x18\x03 \x01(\x03R\x06ranges\x12\x16\n" +
+	"\x06needed\x18\x04 \x01(\x03R\x06needed\x12\x1f\n" +
+	"\vfrom_memory\x18\x05 \x01(\x03R\n" +
+	"fromMemory\x12\x1b\n" +
+	"\tfrom_disk\x18\x06 \x01(\x03R\bfromDisk\x12\x1f\n" +
+	"\vfrom_remote\x18\a \x01(\x03R\n" +
+	"fromRemote\x12\x16\n" +
+	"\x06shared\x18\b \x01(\x03R\x06shared\x12\x1a\n" +
+	"\brequests\x18\t \x01(\x03R\brequests\x12\x18\n" +
+	"\afetched\x18\n" +
+	" \x01(\x03R\afetchedB0Z.github.com/varve-io/varve/pkg/storeapi/storepbb\x06proto3"
 
 var (
 	file_storeapi_storepb_hints_proto_rawDescOnce sync.Once
@@ -625,7 +771,7 @@ func file_storeapi_storepb_hints_proto_rawDescGZIP() []byte {
 	return file_storeapi_storepb_hints_proto_rawDescData
 }
 
-var file_storeapi_storepb_hints_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_storeapi_storepb_hints_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_storeapi_storepb_hints_proto_goTypes = []any{
 	(*SeriesRequestHints)(nil),       // 0: hintspb.SeriesRequestHints
 	(*SeriesResponseHints)(nil),      // 1: hintspb.SeriesResponseHints
@@ -635,24 +781,27 @@ var file_storeapi_storepb_hints_proto_goTypes = []any{
 	(*LabelValuesRequestHints)(nil),  // 5: hintspb.LabelValuesRequestHints
 	(*LabelValuesResponseHints)(nil), // 6: hintspb.LabelValuesResponseHints
 	(*QueryStats)(nil),               // 7: hintspb.QueryStats
-	(*LabelMatcher)(nil),             // 8: thanos.LabelMatcher
-	(*durationpb.Duration)(nil),      // 9: google.protobuf.Duration
+	(*QueryStage)(nil),               // 8: hintspb.QueryStage
+	(*LabelMatcher)(nil),             // 9: thanos.LabelMatcher
+	(*durationpb.Duration)(nil),      // 10: google.protobuf.Duration
 }
 var file_storeapi_storepb_hints_proto_depIdxs = []int32{
-	8, // 0: hintspb.SeriesRequestHints.block_matchers:type_name -> thanos.LabelMatcher
-	2, // 1: hintspb.SeriesResponseHints.queried_blocks:type_name -> hintspb.Block
-	7, // 2: hintspb.SeriesResponseHints.query_stats:type_name -> hintspb.QueryStats
-	8, // 3: hintspb.LabelNamesRequestHints.block_matchers:type_name -> thanos.LabelMatcher
-	2, // 4: hintspb.LabelNamesResponseHints.queried_blocks:type_name -> hintspb.Block
-	8, // 5: hintspb.LabelValuesRequestHints.block_matchers:type_name -> thanos.LabelMatcher
-	2, // 6: hintspb.LabelValuesResponseHints.queried_blocks:type_name -> hintspb.Block
-	9, // 7: hintspb.QueryStats.get_all_duration:type_name -> google.protobuf.Duration
-	9, // 8: hintspb.QueryStats.merge_duration:type_name -> google.protobuf.Duration
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	9,  // 0: hintspb.SeriesRequestHints.block_matchers:type_name -> thanos.LabelMatcher
+	2,  // 1: hintspb.SeriesResponseHints.queried_blocks:type_name -> hintspb.Block
+	7,  // 2: hintspb.SeriesResponseHints.query_stats:type_name -> hintspb.QueryStats
+	9,  // 3: hintspb.LabelNamesRequestHints.block_matchers:type_name -> thanos.LabelMatcher
+	2,  // 4: hintspb.LabelNamesResponseHints.queried_blocks:type_name -> hintspb.Block
+	9,  // 5: hintspb.LabelValuesRequestHints.block_matchers:type_name -> thanos.LabelMatcher
+	2,  // 6: hintspb.LabelValuesResponseHints.queried_blocks:type_name -> hintspb.Block
+	10, // 7: hintspb.QueryStats.get_all_duration:type_name -> google.protobuf.Duration
+	10, // 8: hintspb.QueryStats.merge_duration:type_name -> google.protobuf.Duration
+	8,  // 9: hintspb.QueryStats.varve_stages:type_name -> hintspb.QueryStage
+	10, // 10: hintspb.QueryStage.took:type_name -> google.protobuf.Duration
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_storeapi_storepb_hints_proto_init() }
@@ -667,7 +816,7 @@ func file_storeapi_storepb_hints_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_storeapi_storepb_hints_proto_rawDesc), len(file_storeapi_storepb_hints_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
