@@ -11,19 +11,26 @@ import (
 const Deduped = "deduped"
 
 // GroupKey names the blocks that may be merged with each other: those of one
-// stream in one resolution. It is comparable; it is never stored.
+// stream, or one shard of it, in one resolution. It is comparable; it is never stored.
 type GroupKey struct {
-	// Stream is the text of the external labels without the replica labels.
+	// Stream is the text of the external labels without the replica labels and that of the shard.
 	Stream     string
 	Resolution Resolution
+	Shard      Shard
 }
 
-// String is for logs and metrics: {cluster="a"}@5m.
-func (k GroupKey) String() string { return k.Stream + "@" + k.Resolution.String() }
+// String is for logs and metrics: {cluster="a"}@5m, or {cluster="a"}@5m/1_of_4.
+func (k GroupKey) String() string {
+	text := k.Stream + "@" + k.Resolution.String()
+	if !k.Shard.Whole() {
+		text += "/" + k.Shard.String()
+	}
+	return text
+}
 
 // Group names the block's group when the replica labels do not tell streams apart.
 func (m *Meta) Group(replicaLabels []string) GroupKey {
-	return GroupKey{m.StreamLabels(replicaLabels).String(), m.Resolution()}
+	return GroupKey{m.StreamLabels(replicaLabels).String(), m.Resolution(), m.Shard()}
 }
 
 // Replica names the replica that the block is from; it is empty for a merged block
@@ -38,11 +45,11 @@ func (m *Meta) Replica(replicaLabels []string) string {
 	return strings.Join(values, ",")
 }
 
-// StreamLabels are the external labels without the replica labels: those of a
-// block that was merged from all replicas. They are empty only if the block has
-// no labels at all: the first replica label stays, as Deduped, if nothing else would.
+// StreamLabels are the external labels without the replica labels and that of the
+// shard: those of series that were merged from all replicas. They are empty only if
+// there are no others at all: the first replica label stays, as Deduped, if nothing else would.
 func (m *Meta) StreamLabels(replicaLabels []string) labels.Labels {
-	all := m.Labels()
+	all := m.SeriesLabels()
 	rest := labels.NewBuilder(all).Del(replicaLabels...).Labels()
 	if !rest.IsEmpty() || all.IsEmpty() {
 		return rest

@@ -71,32 +71,91 @@ func (m *Meta) Arrived() time.Time {
 }
 
 // Superseded finds the blocks that a reader should hide, each with the ID of
-// the block that holds all its samples: one of the same resolution that covers
+// a block that holds its samples: one of the same resolution that covers
 // its time range, whose sources include all of its own, and whose external
 // labels are the same or fewer (by the replica labels that a merge takes away).
-// A block with a label more, such as the shard of a split block, holds a part
-// only and supersedes nothing. The caller leaves out what is marked for deletion.
+// The shards of a split block hide it together, when all its series are in them;
+// that ID is then one of theirs. What is marked for deletion hides nothing.
 func Superseded(entries []*Entry) map[ulid.ULID]ulid.ULID {
-	bySource := map[ulid.ULID][]*Meta{}
+	hidden := map[ulid.ULID]ulid.ULID{}
+	eachHeld(entries, func(m *Meta, by *Meta, rest []Shard) {
+		if len(rest) == 0 {
+			hidden[m.ULID] = by.ULID
+		}
+	})
+	return hidden
+}
+
+// Remaining finds the blocks of which a reader should take some shards alone, and
+// these: their other series are, with all their samples, in the shards that were
+// split off. So no series is read twice or not at all while not all shards are there.
+func Remaining(entries []*Entry) map[ulid.ULID][]Shard {
+	left := map[ulid.ULID][]Shard{}
+	eachHeld(entries, func(m *Meta, _ *Meta, rest []Shard) {
+		if len(rest) > 0 {
+			left[m.ULID] = rest
+		}
+	})
+	return left
+}
+
+// part is a block with its shard.
+type part struct {
+	*Meta
+	shard Shard
+}
+
+// eachHeld calls fn for every block some or all of whose series other blocks hold, with
+// one of these and the shards that none of them holds.
+func eachHeld(entries []*Entry, fn func(m, by *Meta, rest []Shard)) {
+	bySource := map[ulid.ULID][]part{}
 	for _, e := range entries {
+		if e.Deletion != nil {
+			continue
+		}
+		p := part{e.Meta, e.Meta.Shard()}
 		for _, s := range e.Meta.Origin() {
-			bySource[s] = append(bySource[s], e.Meta)
+			bySource[s] = append(bySource[s], p)
 		}
 	}
-	hidden := map[ulid.ULID]ulid.ULID{}
 	for _, e := range entries {
-		m := e.Meta
-		best := m
-		for _, other := range bySource[m.Origin()[0]] { // a superset has this source as well
-			if other.holds(m) && (best == m || other.holds(best)) {
-				best = other
+		p := part{e.Meta, e.Meta.Shard()}
+		var holders []part
+		for _, other := range bySource[p.Origin()[0]] { // a superset has this source as well
+			if other.shard.Overlaps(p.shard) && other.holds(p) {
+				holders = append(holders, other)
 			}
 		}
-		if best != m {
-			hidden[m.ULID] = best.ULID
+		if len(holders) > 0 {
+			by, rest := p.heldBy(holders)
+			fn(p.Meta, by, rest)
 		}
 	}
-	return hidden
+}
+
+// heldBy gives one of those that hold series of p, and the shards that none of them holds.
+func (p part) heldBy(holders []part) (by *Meta, rest []Shard) {
+	finest := p.shard
+	for _, h := range holders {
+		if finest.of() < h.shard.of() {
+			finest = h.shard
+		}
+	}
+	for _, s := range p.shard.Split(finest.of() / p.shard.of()) {
+		best := p
+		for _, h := range holders {
+			if h.shard.Covers(s) && (best.Meta == p.Meta || h.holds(best)) {
+				best = h
+			}
+		}
+		switch {
+		case best.Meta == p.Meta:
+			rest = append(rest, s)
+		case by == nil:
+			by = best.Meta
+		}
+	}
+	return by, rest
 }
 
 // Origin are the level-1 blocks whose samples the block holds: Compaction.Sources,
@@ -108,29 +167,33 @@ func (m *Meta) Origin() []ulid.ULID {
 	return m.Compaction.Sources
 }
 
-// holds reports whether m makes o superfluous. It is a strict order: of two
-// blocks with the same content one, and only one, holds the other.
-func (m *Meta) holds(o *Meta) bool {
-	if m.ULID == o.ULID || m.Resolution() != o.Resolution() ||
-		!m.TimeRange().Covers(o.TimeRange()) || !m.labelsWithin(o) {
+// holds reports whether p makes o superfluous, as far as series are of both shards. It
+// is a strict order: of two blocks with the same content one, and only one, holds the other.
+func (p part) holds(o part) bool {
+	if p.ULID == o.ULID || p.Resolution() != o.Resolution() ||
+		!p.TimeRange().Covers(o.TimeRange()) || !p.labelsWithin(o) {
 		return false
 	}
-	mine, theirs := SortedIDs(m.Origin()), SortedIDs(o.Origin())
+	mine, theirs := SortedIDs(p.Origin()), SortedIDs(o.Origin())
 	if len(mine) < len(theirs) || !within(theirs, mine) {
 		return false
 	}
-	if len(mine) > len(theirs) || !o.labelsWithin(m) {
+	if len(mine) > len(theirs) || !o.labelsWithin(p) {
 		return true
 	}
-	// The same samples twice: the later merge stays.
+	// The same samples twice: the shard that was split off stays, or the later merge.
 	return cmp.Or(
-		cmp.Compare(m.Compaction.Level, o.Compaction.Level),
-		m.ULID.Compare(o.ULID)) > 0
+		cmp.Compare(p.shard.of(), o.shard.of()),
+		cmp.Compare(p.Compaction.Level, o.Compaction.Level),
+		p.ULID.Compare(o.ULID)) > 0
 }
 
-// labelsWithin reports whether every external label of m is one of o; Deduped stands for any value.
-func (m *Meta) labelsWithin(o *Meta) bool {
-	for name, value := range m.Thanos.Labels {
+// labelsWithin reports whether every external label of p, but that of its shard, is one of o; Deduped stands for any value.
+func (p part) labelsWithin(o part) bool {
+	for name, value := range p.Thanos.Labels {
+		if name == ShardLabel && !p.shard.Whole() {
+			continue
+		}
 		v, ok := o.Thanos.Labels[name]
 		if !ok || v != value && value != Deduped {
 			return false

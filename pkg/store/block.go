@@ -19,7 +19,7 @@ const retryIndex = time.Minute
 // openBlock is a block that is answered for.
 type openBlock struct {
 	meta    *block.Meta
-	labels  labels.Labels
+	labels  labels.Labels // external ones of its series
 	objects map[string]int64
 	version string // of the objects
 
@@ -33,7 +33,7 @@ type openBlock struct {
 func newOpenBlock(e *block.Entry) *openBlock {
 	b := &openBlock{
 		meta:    e.Meta,
-		labels:  e.Meta.Labels(),
+		labels:  e.Meta.SeriesLabels(),
 		objects: e.Objects,
 		version: e.Version,
 		turn:    make(chan struct{}, 1),

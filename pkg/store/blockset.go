@@ -24,17 +24,7 @@ func (o *Options) visible(set *block.Set, now time.Time) []*block.Entry {
 			e.Meta.Settled(o.ConsistencyDelay, now) &&
 			!e.MarkedFor(o.IgnoreDeletionMarksDelay, now)
 	})
-	// A block that is about to be deleted hides no other, but is itself hidden.
-	marked := map[ulid.ULID]bool{}
-	for _, e := range kept {
-		marked[e.Meta.ULID] = e.Deletion != nil
-	}
-	hidden := block.Superseded(block.Select(kept, func(e *block.Entry) bool { return e.Deletion == nil }))
-	for id, by := range block.Superseded(kept) {
-		if marked[id] && !marked[by] {
-			hidden[id] = by
-		}
-	}
+	hidden := block.Superseded(kept)
 	return block.Select(kept, func(e *block.Entry) bool {
 		_, ok := hidden[e.Meta.ULID]
 		return !ok
@@ -76,13 +66,23 @@ type blockSet struct {
 	listed  time.Time             // when the bucket was
 }
 
-// stream is the blocks with the same external labels, sorted by MinTime.
+// stream is the blocks with the same external labels, sorted by MinTime. Shards of
+// one stream are the same stream.
 type stream struct {
 	labels labels.Labels
 	blocks []*openBlock
+	parts  []part
 }
 
-func newBlockSet(blocks map[string]*openBlock, listed time.Time) *blockSet {
+// part is the blocks, sorted by MinTime, that are read for some series of a stream:
+// those of a shard. Mostly there is one part, the whole.
+type part struct {
+	shard  block.Shard
+	blocks []*openBlock
+}
+
+// newBlockSet makes a set of blocks, of which some are wanted for some shards alone.
+func newBlockSet(blocks map[string]*openBlock, wanted map[ulid.ULID][]block.Shard, listed time.Time) *blockSet {
 	s := &blockSet{blocks: blocks, listed: listed}
 	byLabels := map[string]*stream{}
 	for _, b := range blocks {
@@ -98,14 +98,57 @@ func newBlockSet(blocks map[string]*openBlock, listed time.Time) *blockSet {
 		slices.SortFunc(st.blocks, func(a, b *openBlock) int {
 			return cmp.Or(cmp.Compare(a.meta.MinTime, b.meta.MinTime), a.meta.ULID.Compare(b.meta.ULID))
 		})
+		st.parts = partsOf(st.blocks, wanted)
 	}
 	return s
+}
+
+// partsOf cuts the blocks of a stream into as many parts as its finest shard asks for.
+func partsOf(blocks []*openBlock, wanted map[ulid.ULID][]block.Shard) []part {
+	finest := uint64(1)
+	shards := make([][]block.Shard, len(blocks))
+	for i, b := range blocks {
+		if shards[i] = wanted[b.meta.ULID]; shards[i] == nil {
+			shards[i] = []block.Shard{b.meta.Shard()}
+		}
+		for _, s := range shards[i] {
+			finest = max(finest, s.Of)
+		}
+	}
+	var parts []part
+	for _, s := range (block.Shard{}).Split(finest) {
+		p := part{shard: s}
+		for i, b := range blocks {
+			if s.CoveredBy(shards[i]) {
+				p.blocks = append(p.blocks, b)
+			}
+		}
+		if len(p.blocks) > 0 {
+			parts = append(parts, p)
+		}
+	}
+	return parts
 }
 
 // pick is a block that a request reads, and the times for which it does.
 type pick struct {
 	block *openBlock
 	times []block.TimeRange
+	// only are the shards of the block that are read; nil means all of it.
+	only []block.Shard
+}
+
+// shards are those that are read.
+func (p *pick) shards() []block.Shard {
+	if p.only == nil {
+		return []block.Shard{p.block.meta.Shard()}
+	}
+	return p.only
+}
+
+// holds reports whether a series of the block, with the labels that it has there, is read.
+func (p *pick) holds(lset labels.Labels) bool {
+	return p.only == nil || slices.ContainsFunc(p.only, func(s block.Shard) bool { return s.Holds(lset) })
 }
 
 // overlaps reports whether a run of samples from mint to maxt, both inclusive, is wanted.
@@ -118,7 +161,49 @@ func (p *pick) overlaps(mint, maxt int64) bool {
 	return false
 }
 
-// plan picks blocks of one stream for a time range: the coarsest allowed
+// planAll plans each part of a stream, and reads a block once where it is wanted for the same times in several.
+func planAll(parts []part, want block.TimeRange, allowed, fallback block.Resolution) []pick {
+	if len(parts) == 1 && parts[0].shard.Whole() {
+		return plan(parts[0].blocks, want, allowed, fallback)
+	}
+	var picks []pick
+	for _, part := range parts {
+		for _, p := range plan(part.blocks, want, allowed, fallback) {
+			same := slices.IndexFunc(picks, func(o pick) bool { return o.block == p.block && slices.Equal(o.times, p.times) })
+			if same < 0 {
+				same = len(picks)
+				picks = append(picks, p)
+			}
+			picks[same].only = append(picks[same].only, part.shard)
+		}
+	}
+	for i := range picks {
+		if p := &picks[i]; p.block.meta.Shard().CoveredBy(p.only) {
+			p.only = nil
+		}
+	}
+	return picks
+}
+
+// heirs are the parts of a stream in which the series of a block that vanished may be
+// found, with the blocks that were made of what it was made of.
+func (st *stream) heirs(gone *pick) (heirs []part) {
+	for _, p := range st.parts {
+		blocks := slices.DeleteFunc(slices.Clone(p.blocks), func(b *openBlock) bool { return !inherits(b.meta, gone.block.meta) })
+		for _, s := range gone.shards() {
+			switch {
+			case len(blocks) == 0:
+			case s.Covers(p.shard):
+				heirs = append(heirs, part{p.shard, blocks})
+			case p.shard.Covers(s):
+				heirs = append(heirs, part{s, blocks})
+			}
+		}
+	}
+	return heirs
+}
+
+// plan picks blocks of one part of a stream for a time range: the coarsest allowed
 // resolution first, gaps filled by finer ones; what is then left open by
 // resolutions up to fallback, the finest of them first. A block is read only for
 // the times that no better resolution covers.

@@ -129,7 +129,7 @@ func (g *Gateway) swap(entries []*block.Entry, set *block.Set) (blocks, before m
 			blocks[u.ID.String()] = b
 		}
 	}
-	g.set = newBlockSet(blocks, set.Listed)
+	g.set = newBlockSet(blocks, block.Remaining(entries), set.Listed)
 	return blocks, before, nil
 }
 

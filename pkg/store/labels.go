@@ -169,7 +169,7 @@ func (g *Gateway) labelBlocks(req *storeapi.LabelsRequest) ([]labelBlock, error)
 		if !ok {
 			continue
 		}
-		for _, p := range plan(st.blocks, want, block.OneHour, block.OneHour) {
+		for _, p := range planAll(st.parts, want, block.OneHour, block.OneHour) {
 			blocks = append(blocks, labelBlock{p.block, matchers})
 		}
 	}

@@ -41,14 +41,16 @@ func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selecte
 		mint, maxt := s.times[0].MinTime, s.times[len(s.times)-1].MaxTime-1
 		reader := index.Series(selected)
 		reader.Window(s.r.entryRoom(len(selected.Refs)))
-		reader.Add(s.block.labels)
+		if s.only == nil {
+			reader.Add(s.block.labels)
+		}
 		s.reader = reader
 		var e blockindex.Entry
 		for reader.Next(ctx, mint, maxt, &e) {
-			r := row{labels: e.Labels}
-			if len(s.r.WithoutLabels) > 0 {
-				r.labels, r.replica = series.Final(e.Labels, s.block.labels, s.r.WithoutLabels)
+			if !s.holds(e.Labels) {
+				continue
 			}
+			r := s.row(&e)
 			if s.replaces && labels.Compare(r.labels, s.after) <= 0 && !s.after.IsEmpty() || !s.r.Shard.Keeps(r.labels) {
 				continue
 			}
@@ -66,6 +68,17 @@ func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selecte
 			yield(row{}, err)
 		}
 	}
+}
+
+// row gives an entry its final labels; its chunks come later.
+func (s *blockStream) row(e *blockindex.Entry) (r row) {
+	switch {
+	case len(s.r.WithoutLabels) > 0 || s.only != nil:
+		r.labels, r.replica = series.Final(e.Labels, s.block.labels, s.r.WithoutLabels)
+	default:
+		r.labels = e.Labels // the reader added the external ones
+	}
+	return r
 }
 
 // reorders reports whether the final labels may be in another order than those of

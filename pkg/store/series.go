@@ -111,7 +111,7 @@ func (r *request) pick() ([]*blockStream, error) {
 		if !ok {
 			continue
 		}
-		for _, p := range plan(st.blocks, want, r.MaxResolution, r.Fallback) {
+		for _, p := range planAll(st.parts, want, r.MaxResolution, r.Fallback) {
 			streams = append(streams, r.hold(p, matchers))
 			r.stats.blocks = append(r.stats.blocks, p.block.meta.ULID.String())
 		}
@@ -153,9 +153,9 @@ func (r *request) replace(gone *blockStream) ([]*blockStream, error) {
 		if !ok {
 			continue
 		}
-		heirs := slices.DeleteFunc(slices.Clone(st.blocks), func(b *openBlock) bool { return !inherits(b.meta, gone.block.meta) })
+		heirs := st.heirs(&gone.pick)
 		for _, t := range gone.times {
-			for _, p := range plan(heirs, t, r.MaxResolution, r.Fallback) {
+			for _, p := range planAll(heirs, t, r.MaxResolution, r.Fallback) {
 				s := r.hold(p, matchers)
 				s.replaces, s.after = true, gone.last
 				streams = append(streams, s)
@@ -171,7 +171,7 @@ func inherits(m, gone *block.Meta) bool {
 		return false
 	}
 	for name, value := range m.Thanos.Labels {
-		if gone.Thanos.Labels[name] != value {
+		if name != block.ShardLabel && gone.Thanos.Labels[name] != value {
 			return false
 		}
 	}

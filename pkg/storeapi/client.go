@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	"google.golang.org/grpc"
 
+	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi/storepb"
 )
@@ -20,6 +21,9 @@ import (
 // sends replicas beside the labels. Any other is asked with those labels in, so
 // that replicas stay apart; the client takes them out and sorts anew, which
 // holds the whole answer.
+//
+// The same is done with the label of a block's shard (block.ShardLabel), which such
+// a peer shows and which is none of its series' own: shards of a stream are not replicas.
 //
 // What a series stream holds is told to the Draw of its context, if there is one.
 type Client struct {
@@ -84,7 +88,7 @@ func (c *Client) Series(ctx context.Context, req *Request) series.Set {
 	if !info.Native {
 		wire.ResponseBatchSize = min(wire.ResponseBatchSize, foreignBatch)
 	}
-	resort := !info.Native && len(req.WithoutLabels) > 0
+	resort := !info.Native && (len(req.WithoutLabels) > 0 || info.sharded)
 	if resort {
 		// The peer sees replicas as series of their own, so it can neither drop
 		// labels, nor shard, nor count for us.
@@ -118,7 +122,7 @@ func (c *Client) LabelNames(ctx context.Context, req *LabelsRequest) ([]string, 
 	if err != nil {
 		return nil, nil, fromStatus("label names of", c.peer, err)
 	}
-	names := slices.DeleteFunc(res.Names, func(name string) bool { return slices.Contains(req.WithoutLabels, name) })
+	names := slices.DeleteFunc(res.Names, func(name string) bool { return unwanted(name, req) })
 	return cut(sortedUnique(names), req.Limit), c.annotations(res.Warnings), nil
 }
 
@@ -130,7 +134,7 @@ func (c *Client) LabelValues(ctx context.Context, name string, req *LabelsReques
 	if err := req.Validate(); err != nil {
 		return nil, nil, err
 	}
-	if slices.Contains(req.WithoutLabels, name) {
+	if unwanted(name, req) {
 		return nil, nil, nil
 	}
 	res, err := c.store.LabelValues(ctx, &storepb.LabelValuesRequest{
@@ -146,6 +150,11 @@ func (c *Client) LabelValues(ctx context.Context, name string, req *LabelsReques
 		return nil, nil, fromStatus("label values of", c.peer, err)
 	}
 	return cut(sortedUnique(res.Values), req.Limit), c.annotations(res.Warnings), nil
+}
+
+// unwanted reports whether a label is none that the answer to a request shows.
+func unwanted(name string, req *LabelsRequest) bool {
+	return name == block.ShardLabel || slices.Contains(req.WithoutLabels, name)
 }
 
 // annotations are the warnings of the peer under its name.

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"google.golang.org/grpc"
 
+	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi/storepb"
 )
@@ -335,5 +336,39 @@ func TestSettingsAreChecked(t *testing.T) {
 	}
 	if _, err := Dial("x", DialOptions{Compression: "zip"}); err == nil || !strings.Contains(err.Error(), "zip") {
 		t.Errorf("unknown compression: error is %v", err)
+	}
+}
+
+// TestShardsOfThanosBlocksAreNotSeen: they are parts of one stream, not replicas of it.
+func TestShardsOfThanosBlocksAreNotSeen(t *testing.T) {
+	p := thanosStore()
+	set := func(values ...string) *storepb.LabelSet {
+		out := &storepb.LabelSet{}
+		for i := 0; i < len(values); i += 2 {
+			out.Labels = append(out.Labels, &storepb.Label{Name: values[i], Value: values[i+1]})
+		}
+		return out
+	}
+	first, second := set(block.ShardLabel, "1_of_2", "c", "eu"), set(block.ShardLabel, "2_of_2", "c", "eu")
+	p.info.LabelSets = []*storepb.LabelSet{first, second, set("c", "us")}
+	p.info.Store.TsdbInfos = []*storepb.TSDBInfo{{Labels: first, MinTime: 1, MaxTime: 2}}
+	p.names = []string{block.ShardLabel, "c"}
+	p.series = send(t, `{__varve_shard__="1_of_2",c="eu",i="2"}`, `{__varve_shard__="2_of_2",c="eu",i="1"}`, `{c="eu",i="3"}`)
+	c := client(t, connect(t, p.register), Defaults())
+
+	info, err := c.Info(t.Context())
+	if got := fmt.Sprint(info.LabelSets, info.Streams); err != nil || got != `[{c="eu"} {c="us"}] [{{c="eu"} 1 2}]` {
+		t.Errorf("info has %s (%v)", got, err)
+	}
+	got, _, err := series.Collect(c.Series(t.Context(), anything()))
+	if want := []string{`{c="eu", i="1"} of ""`, `{c="eu", i="2"} of ""`, `{c="eu", i="3"} of ""`}; err != nil || !slices.Equal(collected(got), want) {
+		t.Errorf("got %q (%v), want %q", collected(got), err, want)
+	}
+	names, _, err := c.LabelNames(t.Context(), &LabelsRequest{MaxTime: 1})
+	if err != nil || !slices.Equal(names, []string{"c"}) {
+		t.Errorf("names are %q (%v)", names, err)
+	}
+	if values, _, err := c.LabelValues(t.Context(), block.ShardLabel, &LabelsRequest{MaxTime: 1}); err != nil || len(values) > 0 {
+		t.Errorf("values are %q (%v)", values, err)
 	}
 }

@@ -1,8 +1,11 @@
 package storeapi
 
 import (
+	"slices"
+
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/storeapi/storepb"
 )
 
@@ -54,7 +57,14 @@ func infoToWire(in Info, version string) *storepb.InfoResponse {
 func infoFromWire(in *storepb.InfoResponse) Info {
 	out := Info{Component: in.ComponentType, Native: in.GetVarve().GetNative()}
 	for _, s := range in.LabelSets {
-		if lset := labelSetFromWire(s); !lset.IsEmpty() {
+		lset := labelSetFromWire(s)
+		if lset.Has(block.ShardLabel) {
+			out.sharded = true
+			if lset = withoutShard(lset); slices.ContainsFunc(out.LabelSets, func(o labels.Labels) bool { return labels.Equal(o, lset) }) {
+				continue
+			}
+		}
+		if !lset.IsEmpty() {
 			out.LabelSets = append(out.LabelSets, lset)
 		}
 	}
@@ -64,7 +74,7 @@ func infoFromWire(in *storepb.InfoResponse) Info {
 		out.DropsLabels, out.SupportsSharding = s.SupportsWithoutReplicaLabels, s.SupportsSharding
 		for _, t := range s.TsdbInfos {
 			out.Streams = append(out.Streams, Stream{
-				Labels: labelSetFromWire(t.GetLabels()), MinTime: t.GetMinTime(), MaxTime: t.GetMaxTime(),
+				Labels: withoutShard(labelSetFromWire(t.GetLabels())), MinTime: t.GetMinTime(), MaxTime: t.GetMaxTime(),
 			})
 		}
 	}
@@ -95,6 +105,11 @@ func labelSetToWire(in labels.Labels) *storepb.LabelSet {
 		out.Labels = append(out.Labels, &storepb.Label{Name: l.Name, Value: l.Value})
 	})
 	return out
+}
+
+// withoutShard takes the label of a block's shard out.
+func withoutShard(lset labels.Labels) labels.Labels {
+	return labels.NewBuilder(lset).Del(block.ShardLabel).Labels()
 }
 
 // labelSetFromWire sorts; of a label that comes twice the last one holds.

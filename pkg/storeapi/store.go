@@ -130,6 +130,8 @@ type Info struct {
 	Native bool
 	// DropsLabels is set when the endpoint honours Request.WithoutLabels, and SupportsSharding Request.Shard.
 	DropsLabels, SupportsSharding bool
+	// sharded is set when a peer shows the label of blocks' shards with its series.
+	sharded bool
 }
 
 // Stream is the time range of one external label set.

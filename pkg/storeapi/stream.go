@@ -214,6 +214,9 @@ func (s *resortSet) load() error {
 	for s.in.Next() {
 		cur := *s.in.At()
 		drawn := Weigh(&cur)
+		if cur.Labels.Has(block.ShardLabel) {
+			cur.Labels = withoutShard(cur.Labels)
+		}
 		cur.Labels, cur.Replica = series.Final(cur.Labels, labels.EmptyLabels(), s.req.WithoutLabels)
 		keeps := s.req.Shard.Keeps(cur.Labels)
 		if keeps {
