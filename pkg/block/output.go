@@ -9,7 +9,7 @@ import (
 
 // writerVersion changes whenever the same job would write other bytes, so that
 // two versions of the program never write to the same objects.
-const writerVersion = 3
+const writerVersion = 4
 
 // Output is all that decides what a compactor job writes. Equal outputs have
 // equal IDs, so a job that is repeated after a crash, or by a second compactor,

@@ -422,3 +422,21 @@ func TestStartTimestampsLeaveNoHoles(t *testing.T) {
 		})
 	}
 }
+
+func TestPenaltyLosesNothingWhereABlockEnds(t *testing.T) {
+	in := regular(0, 1_200_000, 30_000)
+	var blocks []series.Series
+	for _, part := range []struct {
+		replica  string
+		from, to int64
+	}{{"", 0, 600_000}, {"a", 600_000, 900_000}, {"a", 900_000, 1_200_000}, {"b", 600_000, 900_000}} {
+		blocks = append(blocks, series.Series{Labels: labels.FromStrings("n", "x"), Replica: part.replica, Chunks: split(t, cut(in, part.from, part.to), 100)})
+	}
+	set := NewSet(series.NewSet(blocks, nil), Options{Func: Penalty})
+	if !set.Next() {
+		t.Fatal(set.Err())
+	}
+	if d := difference(unpack(t, set.At().Chunks), in); d != "" {
+		t.Error(d)
+	}
+}

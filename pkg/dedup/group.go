@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"math"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -58,6 +59,31 @@ func (g *Groups) Next() bool {
 
 // At is the current group, which stays valid after Next for as long as the series of the set do.
 func (g *Groups) At() *Group { return g.at }
+
+// overlapping cuts a group into the longest parts that do not overlap with each other, by the times of chunks.
+func (g *Group) overlapping() (parts []Group) {
+	type of struct {
+		rep   int
+		chunk series.Chunk
+	}
+	var all []of
+	for i, chunks := range g.replicas {
+		for _, c := range chunks {
+			all = append(all, of{i, c})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b of) int { return series.CompareChunks(a.chunk, b.chunk) })
+	end := int64(math.MinInt64)
+	for _, c := range all {
+		if len(parts) == 0 || c.chunk.MinTime > end {
+			parts = append(parts, Group{Labels: g.Labels, replicas: make([][]series.Chunk, len(g.replicas)), merged: g.merged})
+		}
+		at := parts[len(parts)-1].replicas
+		at[c.rep] = append(at[c.rep], c.chunk)
+		end = max(end, c.chunk.MaxTime)
+	}
+	return parts
+}
 
 // Err is the error that ended the iteration early.
 func (g *Groups) Err() error { return g.in.Err() }

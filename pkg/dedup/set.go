@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/prometheus/util/annotations"
 
@@ -24,13 +25,30 @@ func (s *set) Next() bool {
 		return false
 	}
 	g := s.in.At()
-	chunks, err := s.dedup.chunks(g, s.opts)
+	chunks, err := s.chunks(g)
 	if err != nil {
 		s.err = fmt.Errorf("series %s: %w", g.Labels, err)
 		return false
 	}
 	s.at = &series.Series{Labels: g.Labels, Chunks: chunks}
 	return true
+}
+
+// chunks deduplicates a group; penalty does so only where chunks overlap, as Thanos' compactor does. Its walk would
+// lose the first samples of every block that is merged with what was merged before, which it takes for another replica.
+func (s *set) chunks(g *Group) ([]series.Chunk, error) {
+	if s.opts.Func != Penalty || slices.ContainsFunc(kinds(g.replicas), func(k kind) bool { return k.aggregate }) {
+		return s.dedup.chunks(g, s.opts)
+	}
+	var out []series.Chunk
+	for _, part := range g.overlapping() {
+		chunks, err := s.dedup.chunks(&part, s.opts)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, chunks...)
+	}
+	return out, nil
 }
 
 func (s *set) At() *series.Series { return s.at }
