@@ -29,7 +29,7 @@ import (
 // downsampling. Only their files are not: an object holds the hash of its content,
 // under which the world keeps it, for what is simulated is everything around.
 
-// slot is the distance of samples; one lies in the middle of each slot's first 5m window.
+// slot is the distance of samples; one lies about the middle of each slot's first 5m window.
 const (
 	slot    = int64(10 * 60_000)
 	inSlot  = int64(150_000)
@@ -39,6 +39,14 @@ const (
 // slotOf gives the slot of a raw sample, or of a window by its last timestamp.
 func slotOf(t int64) int64 { return t / slot }
 
+// phase is how much later than the first a replica scrapes.
+func (w *simWorld) phase(replica int) int64 {
+	if w.opts.Dedup.Func == dedup.Chain {
+		return 0
+	}
+	return int64(replica) * 20_000
+}
+
 // valueAt is what every replica of a series scrapes.
 func valueAt(name string, at int64) float64 { return float64(at*int64(len(name)) + at%7) }
 
@@ -46,7 +54,7 @@ func valueAt(name string, at int64) float64 { return float64(at*int64(len(name))
 type content []series.Series
 
 // rawContent has one chunk for each series with the given slots.
-func rawContent(names []string, slots map[string][]int64) (content, error) {
+func rawContent(names []string, slots map[string][]int64, phase int64) (content, error) {
 	var c content
 	for _, name := range names {
 		if len(slots[name]) == 0 {
@@ -54,7 +62,7 @@ func rawContent(names []string, slots map[string][]int64) (content, error) {
 		}
 		var s chunkcodec.Samples
 		for _, at := range slots[name] {
-			s.AppendFloat(0, at*slot+inSlot, valueAt(name, at))
+			s.AppendFloat(0, at*slot+inSlot+phase, valueAt(name, at))
 		}
 		data, err := chunkcodec.Encode(chunkenc.EncXOR, &s, 0)
 		if err != nil {
@@ -102,42 +110,60 @@ func (c content) set(m *block.Meta, replicaLabels []string) series.Set {
 	return series.NewSet(out, nil)
 }
 
-// points gives count and sum by slot or, at 1h, by the first slot of the hour.
-func points(s series.Series, r block.Resolution) (map[int64][2]float64, error) {
-	out := map[int64][2]float64{}
+// point is a raw sample, or a window.
+type point struct {
+	at                    int64 // of raw samples
+	count, sum, low, high float64
+}
+
+// points gives what a series holds by slot or, at 1h, by the first slot of the hour.
+func points(s series.Series, r block.Resolution) (map[int64]point, error) {
+	out := map[int64]point{}
 	last := int64(-1)
 	for _, c := range s.Chunks {
-		var counts, sums chunkcodec.Samples
-		if r == block.Raw {
-			if err := chunkcodec.Decode(c.Encoding, c.Data, &sums); err != nil {
-				return nil, err
-			}
-			counts = chunkcodec.Samples{T: sums.T, V: make([]float64, sums.Len())}
-			for i := range counts.V {
-				counts.V[i] = 1
-			}
-		} else {
-			subs, err := aggrchunk.Decode(c.Data)
-			if err != nil {
-				return nil, err
-			}
-			for kind, dst := range map[aggrchunk.Kind]*chunkcodec.Samples{aggrchunk.Count: &counts, aggrchunk.Sum: &sums} {
-				if err := chunkcodec.Decode(subs[kind].Encoding, subs[kind].Data, dst); err != nil {
-					return nil, err
-				}
-			}
+		found, err := pointsOf(c, r)
+		if err != nil {
+			return nil, err
 		}
-		for i, t := range sums.T {
-			if t <= last {
-				return nil, fmt.Errorf("%s: sample at %d after one at %d", s.Labels, t, last)
+		for _, p := range found {
+			if p.at <= last {
+				return nil, fmt.Errorf("%s: sample at %d after one at %d", s.Labels, p.at, last)
 			}
-			last = t
-			at := slotOf(t)
+			last = p.at
+			i := slotOf(p.at)
+			if r != block.Raw {
+				p.at = 0
+			}
 			if r == block.OneHour {
-				at -= at % perHour
+				i -= i % perHour
 			}
-			out[at] = [2]float64{counts.V[i], sums.V[i]}
+			out[i] = p
 		}
+	}
+	return out, nil
+}
+
+func pointsOf(c series.Chunk, r block.Resolution) (out []point, err error) {
+	if r == block.Raw {
+		var s chunkcodec.Samples
+		err := chunkcodec.Decode(c.Encoding, c.Data, &s)
+		for i, v := range s.V {
+			out = append(out, point{s.T[i], 1, v, v, v})
+		}
+		return out, err
+	}
+	subs, err := aggrchunk.Decode(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	var all [aggrchunk.Counter]chunkcodec.Samples // the counter's samples are not those of windows
+	for kind := range all {
+		if err := chunkcodec.Decode(subs[kind].Encoding, subs[kind].Data, &all[kind]); err != nil {
+			return nil, err
+		}
+	}
+	for i, at := range all[aggrchunk.Count].T {
+		out = append(out, point{at, all[aggrchunk.Count].V[i], all[aggrchunk.Sum].V[i], all[aggrchunk.Min].V[i], all[aggrchunk.Max].V[i]})
 	}
 	return out, nil
 }
@@ -149,6 +175,9 @@ func (m *machine) build(ctx context.Context, o output, e *Executor) error {
 		c, err := m.world.read(ctx, o.into, block.IndexName(s.ULID))
 		if err != nil {
 			return fmt.Errorf("read block %s: %w", s.ULID, err)
+		}
+		if because, ok := m.world.isBroken(s.ULID); ok {
+			return inBlock(s.ULID, damagedf(because, "it is broken"))
 		}
 		sources[i] = c
 	}

@@ -77,6 +77,7 @@ func (m *machine) fate() fate {
 func (m *machine) thaw(stall time.Duration) error {
 	m.mu.Lock()
 	if until := time.Now().Add(stall); stall > 0 && until.After(m.frozen) {
+		m.world.see("stood still")
 		m.frozen = until
 	}
 	m.mu.Unlock()
@@ -98,6 +99,7 @@ func (m *machine) die() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dead = true
+	m.world.see("died")
 	m.kill()
 	return errDied
 }
@@ -115,6 +117,7 @@ func attempt[T any](ctx context.Context, m *machine, effect func(context.Context
 		return result, context.Cause(ctx)
 	}
 	if f.failBefore {
+		m.world.see("lost on the way")
 		return result, fmt.Errorf("lost on the way: %w", bucket.ErrTransient)
 	}
 	begun := time.Now()
@@ -124,6 +127,7 @@ func attempt[T any](ctx context.Context, m *machine, effect func(context.Context
 		if f.arrives {
 			m.world.later.Go(func() { //nolint:contextcheck // nobody waits for it
 				<-time.After(f.delay - time.Since(begun))
+				m.world.see("arrived late")
 				_, _ = effect(context.Background())
 			})
 		}
@@ -134,6 +138,7 @@ func attempt[T any](ctx context.Context, m *machine, effect func(context.Context
 	case f.crashAfter:
 		return result, m.die()
 	case err == nil && f.failAfter:
+		m.world.see("answer lost")
 		err = fmt.Errorf("the answer was lost: %w", bucket.ErrTransient)
 	}
 	if err := m.thaw(0); err != nil {

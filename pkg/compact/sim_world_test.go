@@ -2,6 +2,7 @@ package compact
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -34,16 +35,35 @@ type simWorld struct {
 	calm     bool // nothing goes wrong any more
 	blocks   map[ulid.ULID]*simBlock
 	inputs   []*simBlock
+	broken   map[ulid.ULID]reason // inputs that no job can read
+	untimely map[string]bool      // streams with blocks that came late, or across others
 	retired  map[ulid.ULID]int
-	writes   int
+	epochs   map[string]leaseState
+	saw      map[string]int // what happened, how often
 	wrong    []string
 }
 
 // bits are the slots that a series has, from the world's first on.
 type bits [8]uint64
 
-func (b *bits) set(i int64)     { b[i/64] |= 1 << (i % 64) }
-func (b bits) has(i int64) bool { return b[i/64]&(1<<(i%64)) != 0 }
+func (b *bits) set(i int64) { b[i/64] |= 1 << (i % 64) }
+
+// spread sets the n slots on either side of every slot, too.
+func (b bits) spread(n int) bits {
+	for range n {
+		out := b
+		for i := range b {
+			out[i] |= b[i]<<1 | b[i]>>1
+			if i > 0 {
+				out[i] |= b[i-1] >> 63
+				out[i-1] |= b[i] << 63
+			}
+		}
+		b = out
+	}
+	return b
+}
+
 func (b *bits) add(o bits) {
 	for i := range b {
 		b[i] |= o[i]
@@ -61,8 +81,19 @@ func (b bits) without(o bits) bits {
 // simBlock is a complete block as a reader sees it.
 type simBlock struct {
 	meta   *block.Meta
-	marked *block.Mark
+	stream string
+	marked *block.Mark // for deletion
+	aside  map[block.MarkKind]reason
 	slots  []bits // by series
+
+	content content // of inputs
+}
+
+// see counts what happens, so that a test can say what was put to it.
+func (w *simWorld) see(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.saw[what]++
 }
 
 func (w *simWorld) rough() bool {
@@ -83,10 +114,13 @@ func (w *simWorld) write(ctx context.Context, name string, data []byte, effect f
 	defer w.mu.Unlock()
 	id, rel, ok := block.ParseName(name)
 	had := w.blocks[id]
-	if err := effect(); err != nil || !ok {
+	if err := effect(); err != nil {
 		return err
 	}
-	w.writes++
+	if !ok {
+		w.leased(name, data)
+		return nil
+	}
 	switch {
 	case data == nil && rel == block.MetaFile:
 		w.gone(id, had)
@@ -98,6 +132,8 @@ func (w *simWorld) write(ctx context.Context, name string, data []byte, effect f
 		w.appeared(ctx, id, data)
 	case rel == string(block.DeletionMark):
 		w.markedBy(id, had, data)
+	case rel == string(block.NoCompactMark) || rel == string(block.NoDownsampleMark):
+		w.setAside(id, had, block.MarkKind(rel), data)
 	default:
 		return nil
 	}
@@ -119,8 +155,14 @@ func (w *simWorld) appeared(ctx context.Context, id ulid.ULID, data []byte) {
 	if w.blocks[id] == nil && m.Thanos.Source == block.SourceCompactor {
 		delete(w.retired, id) // an output that was removed may be made again while its source is there
 	}
-	w.blocks[id] = &simBlock{meta: m, slots: w.slotsOf(c, m.Resolution())}
+	w.blocks[id] = w.newBlock(m, c)
 }
+
+func (w *simWorld) newBlock(m *block.Meta, c content) *simBlock {
+	return &simBlock{meta: m, stream: w.streamOf(m), slots: w.slotsOf(c, m.Resolution()), aside: map[block.MarkKind]reason{}}
+}
+
+func (w *simWorld) streamOf(m *block.Meta) string { return m.Group(w.opts.Policy.ReplicaLabels).Stream }
 
 // contentOf is what a block's index stands for.
 func (w *simWorld) contentOf(ctx context.Context, id ulid.ULID) (content, bool) {
@@ -152,6 +194,41 @@ func (w *simWorld) markedBy(id ulid.ULID, had *simBlock, data []byte) {
 		return
 	}
 	had.marked = mark
+	if _, broken := w.broken[id]; broken {
+		if r, kept := w.needed(had.meta, time.Now()); kept {
+			w.fault("%s is broken, and marked for deletion while its samples are kept at %s", id, r)
+		}
+	}
+	w.saw["marked "+had.meta.Resolution().String()]++
+}
+
+// setAside looks at a mark that keeps a block from being worked on.
+func (w *simWorld) setAside(id ulid.ULID, had *simBlock, kind block.MarkKind, data []byte) {
+	mark, err := block.ParseMark(kind, data)
+	if err != nil {
+		w.fault("%s: %v", id, err)
+		return
+	}
+	if because, broken := w.broken[id]; !broken || mark.Reason != string(because) || mark.Details == "" {
+		w.fault("%s is set aside for %q (%s), it is %q", id, mark.Reason, mark.Details, because)
+	}
+	if had != nil {
+		had.aside[kind] = reason(mark.Reason)
+	}
+	w.saw[string(kind)]++
+}
+
+// leased looks at a lease that changed.
+func (w *simWorld) leased(name string, data []byte) {
+	var now leaseState
+	if !strings.HasPrefix(name, leaseDir) || json.Unmarshal(data, &now) != nil {
+		return
+	}
+	last := w.epochs[name]
+	w.epochs[name] = now
+	if now.Epoch > last.Epoch && last.Holder != "" && last.Holder != now.Holder && !last.Released {
+		w.saw["lease taken over"]++
+	}
 }
 
 func (w *simWorld) slotsOf(c content, r block.Resolution) []bits {
@@ -182,7 +259,7 @@ func (w *simWorld) look() {
 		if !ok {
 			continue
 		}
-		have := visible[in.meta.Group([]string{"r"}).Stream]
+		have := visible[in.stream]
 		for i := range w.series {
 			var there bits
 			for r, slots := range have {
@@ -190,7 +267,7 @@ func (w *simWorld) look() {
 					there.add(slots[i])
 				}
 			}
-			if missing := in.slots[i].without(there); missing != (bits{}) {
+			if missing := in.slots[i].without(there.spread(w.slack())); missing != (bits{}) {
 				w.fault("%s of block %s [%s, %s) cannot be read at %s: %x", w.series[i], in.meta.ULID,
 					time.UnixMilli(in.meta.MinTime).UTC().Format("02T15:04"), time.UnixMilli(in.meta.MaxTime).UTC().Format("02T15:04"), need, missing)
 				return
@@ -214,7 +291,7 @@ func (w *simWorld) visible(now time.Time) map[string]map[block.Resolution][]bits
 		if _, ok := hidden[e.Meta.ULID]; ok {
 			continue
 		}
-		stream, r := e.Meta.Group([]string{"r"}).Stream, e.Meta.Resolution()
+		stream, r := w.blocks[e.Meta.ULID].stream, e.Meta.Resolution()
 		if out[stream] == nil {
 			out[stream] = map[block.Resolution][]bits{}
 		}
@@ -245,12 +322,12 @@ func (w *simWorld) needed(m *block.Meta, now time.Time) (r block.Resolution, ok 
 }
 
 // arrive puts an input block into the bucket, as a sidecar does.
-func (w *simWorld) arrive(ctx context.Context, in *simBlock, c content) {
+func (w *simWorld) arrive(ctx context.Context, in *simBlock) {
 	in.meta.Thanos.UploadTime = time.Now().UTC()
 	data, err := in.meta.Encode()
-	hash := c.hash()
+	hash := in.content.hash()
 	w.mu.Lock()
-	w.contents[hash] = c
+	w.contents[hash] = in.content
 	w.mu.Unlock()
 	put := func(name, text string) {
 		err := w.write(ctx, name, []byte(text), func() error {
@@ -276,7 +353,7 @@ func (w *simWorld) live() map[block.GroupKey][]*simBlock {
 	out := map[block.GroupKey][]*simBlock{}
 	for _, id := range block.SortedIDs(slices.Collect(maps.Keys(w.blocks))) {
 		if b := w.blocks[id]; b.marked == nil {
-			key := b.meta.Group([]string{"r"})
+			key := block.GroupKey{Stream: b.stream, Resolution: b.meta.Resolution()}
 			out[key] = append(out[key], b)
 		}
 	}
