@@ -134,7 +134,8 @@ func (e *Executor) Report() Report {
 		r.Held = append(r.Held, out)
 	}
 	if set := b.sight.set; set != nil {
-		r.RefreshedAt = &b.sight.at
+		at := b.sight.at // the report outlives the lock
+		r.RefreshedAt = &at
 		r.Quarantined = e.quarantined(set)
 		r.Reclaimable = e.reclaimable(set)
 	}
