@@ -32,8 +32,9 @@ type Config struct {
 	Trace              Trace              `yaml:"trace"`
 	ListObjectsVersion string             `yaml:"list_objects_version"`
 	BucketLookupType   string             `yaml:"bucket_lookup_type"`
-	SendContentMD5     bool               `yaml:"send_content_md5"`
-	DisableMultipart   bool               `yaml:"disable_multipart"`
+	// SendContentMD5 is nil where the way to the store and the store decide.
+	SendContentMD5   *bool `yaml:"send_content_md5"`
+	DisableMultipart bool  `yaml:"disable_multipart"`
 	// PartSize is in bytes; 0 lets the length of the upload decide.
 	PartSize    int64  `yaml:"part_size"`
 	SSE         SSE    `yaml:"sse_config"`
@@ -68,7 +69,7 @@ const minPart = 5 << 20
 
 // Defaults returns the settings of an empty config section.
 func Defaults() Config {
-	return Config{HTTP: exthttp.DefaultHTTPConfig, BucketLookupType: "auto", SendContentMD5: true}
+	return Config{HTTP: exthttp.DefaultHTTPConfig, BucketLookupType: "auto"}
 }
 
 // Validate names every setting that cannot be used, in one line.

@@ -82,7 +82,7 @@ func (b *Bucket) deleteObjects(ctx context.Context, names []string) error {
 
 // withMD5 adds the digest that older stores demand of this one request.
 func (b *Bucket) withMD5(o *s3.Options) {
-	if b.conf.SendContentMD5 {
+	if b.conf.SendContentMD5 == nil || *b.conf.SendContentMD5 {
 		o.APIOptions = append(o.APIOptions, smithyhttp.AddContentChecksumMiddleware)
 	}
 }

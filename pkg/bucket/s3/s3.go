@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -47,6 +48,7 @@ type Bucket struct {
 	close      func()
 	sending    chan struct{} // a place for each part on its way
 	spare      sync.Pool     // memory of parts that the store has
+	wantsMD5   atomic.Bool   // the store refused content without Content-MD5
 
 	mu     sync.Mutex
 	client *s3.Client // nil until the region is known

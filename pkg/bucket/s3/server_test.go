@@ -319,7 +319,7 @@ func TestAnUploadReadsNotFarAhead(t *testing.T) {
 			_, _ = io.WriteString(w, `<CompleteMultipartUploadResult><ETag>"all"</ETag></CompleteMultipartUploadResult>`)
 		}
 	})
-	c.PartSize, c.SendContentMD5 = part, false
+	c.PartSize, c.SendContentMD5 = part, new(bool)
 	var read, ahead int64
 	r := readerFunc(func(p []byte) (int, error) {
 		if read >= 40*part {
@@ -366,18 +366,19 @@ func asked(t *testing.T, change func(*s3.Config)) http.Header {
 func TestSettingsBecomeHeaders(t *testing.T) {
 	key := t.TempDir() + "/key"
 	writeFile(t, key, strings.Repeat("k", 32))
+	yes := true
 	for name, tc := range map[string]struct {
 		change func(*s3.Config)
 		want   map[string]string // an empty value means no such header
 	}{
-		"by default there is a digest, and no checksum that other stores refuse": {
+		"by default the signature has the only digest, and there is no checksum that other stores refuse": {
 			func(*s3.Config) {},
 			map[string]string{
-				"Content-Md5": "XUFAKrxLKna5cZ2REBfFkg==", "Content-Type": "text/plain", "X-Amz-Checksum-Crc32": "",
+				"Content-Md5": "", "Content-Type": "text/plain", "X-Amz-Checksum-Crc32": "",
 				"X-Amz-Sdk-Checksum-Algorithm": "", "X-Amz-Trailer": "", "X-Amz-Server-Side-Encryption": "",
 			},
 		},
-		"the digest can be left out": {func(c *s3.Config) { c.SendContentMD5 = false }, map[string]string{"Content-Md5": ""}},
+		"a second digest can be asked for": {func(c *s3.Config) { c.SendContentMD5 = &yes }, map[string]string{"Content-Md5": "XUFAKrxLKna5cZ2REBfFkg=="}},
 		"metadata are the user's or the protocol's": {
 			func(c *s3.Config) {
 				c.PutUserMetadata = map[string]string{"x-amz-storage-class": "STANDARD_IA", "X-Amz-Acl": "bucket-owner-full-control", "Team": "core", "X-Amz-Meta-Zone": "eu"}

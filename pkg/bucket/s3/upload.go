@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,7 +73,7 @@ func (b *Bucket) PutIfMatch(ctx context.Context, name string, content []byte, et
 		return "", contract.Mark(fmt.Errorf("replace %s: the version to replace has no ETag", name), contract.ErrChanged)
 	}
 	u := &upload{bucket: b, name: name, condition: condition{ifMatch: quote(etag), mark: contract.ErrChanged}}
-	return u.single(ctx, bytes.NewReader(content), b.digest(content))
+	return u.single(ctx, bytes.NewReader(content))
 }
 
 // upload is one object on its way.
@@ -103,7 +104,7 @@ func (b *Bucket) upload(ctx context.Context, u *upload, r io.Reader) (string, er
 		return "", fmt.Errorf("upload %s: read the content: %w", u.name, err)
 	}
 	if int64(len(first)) < size {
-		return u.single(ctx, bytes.NewReader(first), b.digest(first))
+		return u.single(ctx, bytes.NewReader(first))
 	}
 	return u.multipart(ctx, first, r, hint)
 }
@@ -160,18 +161,22 @@ func fill(part []byte, n int, r io.Reader) ([]byte, error) {
 }
 
 // single puts an object with one request; content may be sent again.
-func (u *upload) single(ctx context.Context, content io.ReadSeeker, digest *string) (string, error) {
+func (u *upload) single(ctx context.Context, content io.ReadSeeker) (etag string, err error) {
 	b, e := u.bucket, u.bucket.encryption
 	client, err := b.api(ctx)
 	if err != nil {
 		return "", b.explain("upload", u.name, err)
 	}
-	out, err := client.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &b.conf.Bucket, Key: &u.name, Body: content, ContentType: u.contentType, ContentMD5: digest,
-		Metadata: b.metadata.user, IfNoneMatch: u.condition.ifNoneMatch, IfMatch: u.condition.ifMatch,
-		ServerSideEncryption: e.serverSide, SSEKMSKeyId: e.kmsKey, SSEKMSEncryptionContext: e.kmsContext,
-		SSECustomerAlgorithm: e.algorithm, SSECustomerKey: e.key, SSECustomerKeyMD5: e.digest,
-	}, b.metadata.headers, b.payload)
+	var out *s3.PutObjectOutput
+	err = b.digested(content, func(digest *string) (err error) {
+		out, err = client.PutObject(ctx, &s3.PutObjectInput{
+			Bucket: &b.conf.Bucket, Key: &u.name, Body: content, ContentType: u.contentType, ContentMD5: digest,
+			Metadata: b.metadata.user, IfNoneMatch: u.condition.ifNoneMatch, IfMatch: u.condition.ifMatch,
+			ServerSideEncryption: e.serverSide, SSEKMSKeyId: e.kmsKey, SSEKMSEncryptionContext: e.kmsContext,
+			SSECustomerAlgorithm: e.algorithm, SSECustomerKey: e.key, SSECustomerKeyMD5: e.digest,
+		}, b.metadata.headers, b.payload)
+		return err //nolint:wrapcheck // it is explained below
+	})
 	if err != nil {
 		return "", b.explain("upload", u.name, marked(err, u.condition.mark))
 	}
@@ -181,7 +186,6 @@ func (u *upload) single(ctx context.Context, content io.ReadSeeker, digest *stri
 // whole puts an object of any length with one request. What cannot be read twice
 // waits in a file: a request must state its length and its digest before.
 func (u *upload) whole(ctx context.Context, r io.Reader) (etag string, err error) {
-	b := u.bucket
 	content, ok := r.(io.ReadSeeker)
 	if !ok {
 		f, err := os.CreateTemp("", "varve-upload-*")
@@ -197,11 +201,7 @@ func (u *upload) whole(ctx context.Context, r io.Reader) (etag string, err error
 		}
 		content = f
 	}
-	digest, err := b.digestOfSeeker(content)
-	if err != nil {
-		return "", fmt.Errorf("upload %s without multipart: read the content: %w", u.name, err)
-	}
-	return u.single(ctx, content, digest)
+	return u.single(ctx, content)
 }
 
 // contextReader ends with the context, between two reads.
@@ -308,11 +308,15 @@ func (u *upload) part(ctx context.Context, n int32, content []byte) error {
 	if err != nil {
 		return b.explain("upload", u.name, err)
 	}
-	out, err := client.UploadPart(ctx, &s3.UploadPartInput{
-		Bucket: &b.conf.Bucket, Key: &u.name, UploadId: u.id, PartNumber: &n,
-		Body: bytes.NewReader(content), ContentMD5: b.digest(content),
-		SSECustomerAlgorithm: e.algorithm, SSECustomerKey: e.key, SSECustomerKeyMD5: e.digest,
-	}, b.payload)
+	var out *s3.UploadPartOutput
+	body := bytes.NewReader(content)
+	err = b.digested(body, func(digest *string) (err error) {
+		out, err = client.UploadPart(ctx, &s3.UploadPartInput{
+			Bucket: &b.conf.Bucket, Key: &u.name, UploadId: u.id, PartNumber: &n, Body: body, ContentMD5: digest,
+			SSECustomerAlgorithm: e.algorithm, SSECustomerKey: e.key, SSECustomerKeyMD5: e.digest,
+		}, b.payload)
+		return err //nolint:wrapcheck // it is explained below
+	})
 	if err != nil {
 		return b.explain("upload", u.name, fmt.Errorf("part %d: %w", n, err))
 	}
@@ -368,27 +372,36 @@ func (b *Bucket) payload(o *s3.Options) {
 	}
 }
 
-// digest returns the Content-MD5 of content, or nil if none is to be sent.
-func (b *Bucket) digest(content []byte) *string {
-	if !b.conf.SendContentMD5 {
-		return nil
-	}
-	sum := md5.Sum(content) //nolint:gosec // the protocol's own digest
-	return aws.String(base64.StdEncoding.EncodeToString(sum[:]))
-}
-
-func (b *Bucket) digestOfSeeker(content io.ReadSeeker) (*string, error) {
-	if !b.conf.SendContentMD5 {
-		return nil, nil //nolint:nilnil // none is to be sent
-	}
+// digested puts content, together with its Content-MD5 if that is to be sent: where the
+// operator or the store wants it, and over TLS, where the signature leaves content out. One
+// digest is enough.
+func (b *Bucket) digested(content io.ReadSeeker, put func(digest *string) error) error {
 	start, err := content.Seek(0, io.SeekCurrent)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller says what was attempted
+		return err //nolint:wrapcheck // the caller says what was attempted
+	}
+	if wanted := b.conf.SendContentMD5; wanted != nil && !*wanted || wanted == nil && b.conf.Insecure && !b.wantsMD5.Load() {
+		if err = put(nil); wanted != nil || !demandsMD5(err) {
+			return err
+		}
+		b.wantsMD5.Store(true)
+		if _, err := content.Seek(start, io.SeekStart); err != nil {
+			return err //nolint:wrapcheck // the caller says what was attempted
+		}
 	}
 	h := md5.New() //nolint:gosec // the protocol's own digest
 	_, err = io.Copy(h, content)
 	if _, back := content.Seek(start, io.SeekStart); err == nil {
 		err = back
 	}
-	return aws.String(base64.StdEncoding.EncodeToString(h.Sum(nil))), err
+	if err != nil {
+		return err //nolint:wrapcheck // the caller says what was attempted
+	}
+	return put(aws.String(base64.StdEncoding.EncodeToString(h.Sum(nil))))
+}
+
+// demandsMD5 reports whether a store refuses content without Content-MD5, as for buckets with object lock.
+func demandsMD5(err error) bool {
+	code, message := apiCode(err)
+	return code == "MissingContentMD5" || code == "InvalidRequest" && strings.Contains(strings.ToLower(message), "content-md5")
 }
