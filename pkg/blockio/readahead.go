@@ -178,6 +178,11 @@ func readRange(ctx context.Context, bkt bucket.Reader, name string, off, n int64
 	return data, nil
 }
 
+// again is the same object, of which nothing was read.
+func (o *Object) again() *Object {
+	return &Object{bkt: o.bkt, name: o.name, size: o.size, ahead: o.ahead}
+}
+
 // Close ends reading ahead and lets go of what was read, which stays valid for
 // those who have it. Reading may go on afterwards.
 func (o *Object) Close() {

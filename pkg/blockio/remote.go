@@ -42,6 +42,15 @@ func Open(ctx context.Context, bkt bucket.Reader, meta *block.Meta, index, segme
 	return r, nil
 }
 
+// Again is the same block for another goroutine, which closes it, too.
+func (r *Remote) Again() *Remote {
+	out := &Remote{Index: r.Index.again()}
+	for _, s := range r.Segments {
+		out.Segments = append(out.Segments, s.again())
+	}
+	return out
+}
+
 // Close ends all reading ahead.
 func (r *Remote) Close() {
 	r.Index.Close()

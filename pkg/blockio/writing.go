@@ -22,7 +22,7 @@ var ErrRaced = errors.New("somebody else wrote this object meanwhile")
 // Writing is a block on its way into a bucket while it is made. As with
 // UploadOnce, every object is put only if it is absent, and one that is there must
 // have the very same content: it is read and compared as its counterpart is made,
-// else the error is ErrConflict. Its files are written side by side, by one goroutine.
+// else the error is ErrConflict. Its files are created by one goroutine and written side by side.
 type Writing struct {
 	bkt     objstore.Bucket
 	id      ulid.ULID

@@ -8,7 +8,7 @@ import (
 )
 
 // Files is where the files of a block go. The index and one chunk segment are
-// written at the same time, each from front to end.
+// written at the same time, each from front to end; in the end two goroutines complete them.
 type Files interface {
 	// Create starts a file, named as block.IndexFile and block.SegmentFile name it.
 	Create(name string) (File, error)

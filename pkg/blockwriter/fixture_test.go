@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -33,6 +34,7 @@ func check(t testing.TB, err error) {
 
 // memory is a place for blocks that sees every file only from front to end.
 type memory struct {
+	mu      sync.Mutex
 	done    map[string][]byte
 	open    map[string]*memoryFile
 	aborted []string
@@ -52,6 +54,8 @@ type memoryFile struct {
 }
 
 func (m *memory) Create(name string) (blockwriter.File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.open[name] != nil || m.done[name] != nil {
 		return nil, fmt.Errorf("%s was created before", name)
 	}
@@ -61,6 +65,8 @@ func (m *memory) Create(name string) (blockwriter.File, error) {
 }
 
 func (f *memoryFile) Write(b []byte) (int, error) {
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
 	if f.in.broken != nil {
 		if f.in.left -= len(b); f.in.left < 0 {
 			return 0, f.in.broken
@@ -70,6 +76,8 @@ func (f *memoryFile) Write(b []byte) (int, error) {
 }
 
 func (f *memoryFile) Close() error {
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
 	if f.in.open[f.name] != f {
 		return fmt.Errorf("%s is not open", f.name)
 	}
@@ -79,6 +87,8 @@ func (f *memoryFile) Close() error {
 }
 
 func (f *memoryFile) Abort() {
+	f.in.mu.Lock()
+	defer f.in.mu.Unlock()
 	delete(f.in.open, f.name)
 	f.in.aborted = append(f.in.aborted, f.name)
 }

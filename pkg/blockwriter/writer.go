@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/series"
@@ -143,11 +144,10 @@ func (w *Writer) Close() (Result, error) {
 		w.Abort()
 		return Result{}, w.err
 	}
-	if err := w.segments.close(); err != nil {
-		w.index.abort()
-		return Result{}, err
-	}
-	if err := w.index.close(); err != nil {
+	var g errgroup.Group // what is far away takes its time to complete a file
+	g.Go(w.segments.close)
+	g.Go(w.index.close)
+	if err := g.Wait(); err != nil {
 		return Result{}, err
 	}
 	w.result.IndexStats.SeriesMaxSize = w.index.largest

@@ -23,6 +23,8 @@ type form struct {
 	cut  error         // why in ended early, set before it is closed
 	done chan struct{} // closed when nothing is taken from in any more
 	err  error         // valid then
+	// ended brings what came of completing the files, or err.
+	ended chan error
 }
 
 // inHand is how many series a form may be behind.
@@ -42,15 +44,17 @@ func (e *Executor) begin(ctx context.Context, o output, symbols *symbolTable) (o
 			e.later(meta, err)
 			break
 		}
-		out = append(out, &form{draft: d, in: make(chan *series.Series, inHand), done: make(chan struct{})})
+		out = append(out, &form{draft: d, in: make(chan *series.Series, inHand), done: make(chan struct{}), ended: make(chan error, 1)})
 	}
 	for i, f := range out {
 		go func() {
-			defer close(f.done)
-			if f.err = f.write(ctx, out[i+1:]); f.err != nil {
-				f.Abort()
-				e.later(f.meta, f.err)
+			f.err = f.write(ctx, out[i+1:])
+			close(f.done)
+			err := f.draft.end(f.err)
+			if err != nil {
+				e.later(f.meta, err)
 			}
+			f.ended <- err
 		}()
 	}
 	return out
@@ -71,23 +75,27 @@ func (f *form) write(ctx context.Context, coarser forms) error {
 	if f.Stats().NumSamples == 0 {
 		return errEmpty
 	}
-	return f.close()
+	return nil
 }
 
-// end ends the making of all forms and returns those that are written. Err is why
-// there is no more for the first, if it has not got everything.
-func (fs forms) end(err error) (written forms) {
+// end ends the making of all forms and returns those that are written, up to the first that is not.
+// Err is why there is no more for the first, if it has not got everything.
+func (fs forms) end(err error) forms {
 	for _, f := range fs {
 		if err != nil {
 			f.cut = errBroken
 		}
 		close(f.in)
 		<-f.done
-		if err = f.err; err == nil {
-			written = append(written, f)
+		err = f.err
+	}
+	written := len(fs)
+	for i, f := range fs {
+		if err := <-f.ended; err != nil {
+			written = min(written, i)
 		}
 	}
-	return written
+	return fs[:written]
 }
 
 // take hands a series to the first form, unless that has given up.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
@@ -169,12 +170,21 @@ func (e *Executor) buildOnce(ctx context.Context, o output) error {
 	if err != nil {
 		return err
 	}
-	if err := e.verify(ctx, made); err != nil {
+	wrong := make([]error, len(beside))
+	var g errgroup.Group
+	for i, f := range beside {
+		g.Go(func() error {
+			wrong[i] = e.verify(ctx, f.draft)
+			return nil
+		})
+	}
+	g.Go(func() error { return e.verify(ctx, made) })
+	if err := g.Wait(); err != nil {
 		return err
 	}
 	// The coarser forms come first: a plan that sees the block sees them, too.
-	for _, f := range beside {
-		err := e.verify(ctx, f.draft)
+	for i, f := range beside {
+		err := wrong[i]
 		if err == nil {
 			err = e.commit(ctx, f.draft)
 		}
@@ -204,13 +214,10 @@ func (e *Executor) write(ctx context.Context, o output) (*draft, forms, error) {
 	if err == nil && d.Stats().NumSamples == 0 {
 		err = errEmpty
 	}
+	closed := make(chan error, 1)
+	go func() { closed <- d.end(err) }()
 	beside := begun.end(err)
-	if err != nil {
-		d.Abort()
-	} else {
-		err = d.close()
-	}
-	if err != nil {
+	if err = <-closed; err != nil {
 		return nil, nil, fmt.Errorf("write block %s: %w", o.meta.ULID, err)
 	}
 	return d, beside, nil
@@ -239,6 +246,15 @@ func (e *Executor) draft(ctx context.Context, o output, meta *block.Meta, symbol
 		return nil, err
 	}
 	return &draft{recorder: newRecorder(w, stride(o.sources)), meta: meta, into: into}, nil
+}
+
+// end completes all files, or gives them up for the error that it is given.
+func (d *draft) end(err error) error {
+	if err != nil {
+		d.Abort()
+		return err
+	}
+	return d.close()
 }
 
 // close completes all files.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
@@ -102,13 +103,16 @@ func (e task) compact(ctx context.Context, j planner.Compact) error {
 	if err != nil {
 		return e.setAside(ctx, err, block.NoCompactMark, j.Sources)
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(marksAtOnce)
 	for _, m := range j.Sources {
-		if err := e.markDeleted(ctx, m.ULID, details); err != nil {
-			return err
-		}
+		g.Go(func() error { return e.markDeleted(ctx, m.ULID, details) })
 	}
-	return nil
+	return g.Wait()
 }
+
+// marksAtOnce is how many marks one job puts at a time.
+const marksAtOnce = 16
 
 // free leaves out coarser forms whose names are being removed; jobs of their own find other names.
 func (e task) free(o output) output {

@@ -234,15 +234,26 @@ func checked(b []byte, r reason) ([]byte, error) {
 // set iterates all series of the block with all their chunks. Their replica is
 // what the block's external labels say under the replica labels.
 func (s *source) set(ctx context.Context, replicaLabels []string) *sourceSet {
-	_, replica := series.Final(labels.EmptyLabels(), s.meta.Labels(), replicaLabels)
-	s.files.Index.Expect(ctx, s.begin)
+	set := s.entries(ctx)
+	set.bytes = true
+	_, set.replica = series.Final(labels.EmptyLabels(), s.meta.Labels(), replicaLabels)
 	if len(s.files.Segments) > 0 {
 		s.files.Segments[0].Expect(ctx, 0)
 	}
-	return &sourceSet{
-		ctx: ctx, source: s, replica: replica, pos: s.begin, segment: noSegment,
-		wanted: func(int) bool { return true },
-	}
+	return set
+}
+
+// entries iterates all series of the block with what the index says of their chunks.
+func (s *source) entries(ctx context.Context) *sourceSet {
+	s.files.Index.Expect(ctx, s.begin)
+	return &sourceSet{ctx: ctx, source: s, pos: s.begin, segment: noSegment}
+}
+
+// again is the same block for another goroutine, which closes it, too.
+func (s *source) again() *source {
+	other := *s
+	other.files = s.files.Again()
+	return &other
 }
 
 // noSegment is the number of no segment.
@@ -252,10 +263,9 @@ type sourceSet struct {
 	ctx     context.Context //nolint:containedctx // lives no longer than the job that made it
 	source  *source
 	replica string
-	wanted  func(series int) bool // whether the bytes of its chunks are read
-	pos     int64                 // of the next entry
-	read    int                   // series so far
-	segment int                   // of the chunk read last, or noSegment
+	bytes   bool  // those of chunks are read, too
+	pos     int64 // of the next entry
+	segment int   // of the chunk read last, or noSegment
 	metas   []chunkMeta
 	places  []uint32 // of the symbols of the series' labels
 	slab    []series.Chunk
@@ -293,19 +303,23 @@ func (s *sourceSet) load() (*series.Series, error) {
 		Replica: s.replica,
 		Chunks:  s.chunks(len(s.metas)),
 	}
-	wanted := s.wanted(s.read)
-	s.read++
 	for i, m := range s.metas {
-		c := &out.Chunks[i]
-		*c = series.Chunk{MinTime: m.minTime, MaxTime: m.maxTime, Resolution: int64(s.source.meta.Resolution())}
-		if !wanted {
-			continue
-		}
-		if err := s.chunk(m.ref, c); err != nil {
-			return nil, fmt.Errorf("chunk at %d of %s: %w", m.minTime, out.Labels, inPart(chunkUnreadable, err))
+		out.Chunks[i] = series.Chunk{MinTime: m.minTime, MaxTime: m.maxTime, Resolution: int64(s.source.meta.Resolution())}
+	}
+	if !s.bytes {
+		return out, nil
+	}
+	return out, s.read(out, s.metas)
+}
+
+// read reads the bytes of a series' chunks.
+func (s *sourceSet) read(of *series.Series, metas []chunkMeta) error {
+	for i, m := range metas {
+		if err := s.chunk(m.ref, &of.Chunks[i]); err != nil {
+			return fmt.Errorf("chunk at %d of %s: %w", m.minTime, of.Labels, inPart(chunkUnreadable, err))
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // slab is how many chunks are allocated at a time. More of them would keep windows in

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
@@ -25,7 +28,7 @@ func (e *Executor) verify(ctx context.Context, d *draft) error {
 func verify(ctx context.Context, bkt bucket.Reader, d *draft) error {
 	meta := *d.meta
 	meta.Thanos.Files = d.into.Files()
-	few := readers{index: blockio.NewReadAhead(indexMemory, 1, 2), segments: blockio.Sparse(2)}
+	few := readers{index: blockio.NewReadAhead(indexMemory, 1, 2), segments: blockio.Sparse(sampled)}
 	s, err := openSource(ctx, bkt, &meta, few, newSymbolTable())
 	if err != nil {
 		return blameless(err)
@@ -34,30 +37,53 @@ func verify(ctx context.Context, bkt bucket.Reader, d *draft) error {
 
 	var last *series.Series
 	var count struct{ series, chunks uint64 }
-	set := s.set(ctx, nil)
-	set.wanted = d.wanted
+	g, reading := errgroup.WithContext(ctx)
+	g.SetLimit(sampled)
+	set := s.entries(ctx)
 	for set.Next() {
 		cur := set.At()
 		if last != nil && series.Compare(last, cur) >= 0 {
-			return fmt.Errorf("series %s comes after %s", cur.Labels, last.Labels)
-		}
-		last = cur
-		err := verifyChunks(cur, &meta)
-		if n := set.read - 1; err == nil && d.wanted(n) {
-			err = d.check(n, cur)
+			err = fmt.Errorf("series %s comes after %s", cur.Labels, last.Labels)
+		} else if err = verifyTimes(cur, &meta); err != nil {
+			err = fmt.Errorf("series %s: %w", cur.Labels, err)
 		}
 		if err != nil {
-			return fmt.Errorf("series %s: %w", cur.Labels, err)
+			break
 		}
+		if n := int(count.series); d.wanted(n) {
+			metas := slices.Clone(set.metas)
+			g.Go(func() error { return verifyBytes(reading, s, d, n, cur, metas) })
+		}
+		last = cur
 		count.series++
 		count.chunks += uint64(len(cur.Chunks))
 	}
-	if err := set.Err(); err != nil {
-		return blameless(err)
+	if err := errors.Join(err, g.Wait(), blameless(set.Err())); err != nil {
+		return err
 	}
 	want := meta.Stats
 	if count.series != want.NumSeries || count.chunks != want.NumChunks {
 		return fmt.Errorf("it has %d series and %d chunks instead of %d and %d", count.series, count.chunks, want.NumSeries, want.NumChunks)
+	}
+	return nil
+}
+
+// verifyBytes reads the chunks of the series of that number, as the index tells of them, and
+// compares them with what was written.
+func verifyBytes(ctx context.Context, s *source, d *draft, n int, cur *series.Series, metas []chunkMeta) error {
+	s = s.again()
+	defer s.Close()
+	set := &sourceSet{ctx: ctx, source: s, segment: noSegment}
+	if err := set.read(cur, metas); err != nil {
+		return err
+	}
+	for _, c := range cur.Chunks {
+		if _, err := c.Open(); err != nil {
+			return fmt.Errorf("series %s: chunk at %d: %w", cur.Labels, c.MinTime, err)
+		}
+	}
+	if err := d.check(n, cur); err != nil {
+		return fmt.Errorf("series %s: %w", cur.Labels, err)
 	}
 	return nil
 }
@@ -70,20 +96,14 @@ func blameless(err error) error {
 	return err
 }
 
-// verifyChunks checks order and times, and what was read of the bytes.
-func verifyChunks(s *series.Series, meta *block.Meta) error {
+// verifyTimes checks order and times of chunks.
+func verifyTimes(s *series.Series, meta *block.Meta) error {
 	for i, c := range s.Chunks {
 		if c.MinTime < meta.MinTime || c.MaxTime >= meta.MaxTime || c.MaxTime < c.MinTime {
 			return fmt.Errorf("chunk [%d, %d] reaches outside [%d, %d)", c.MinTime, c.MaxTime, meta.MinTime, meta.MaxTime)
 		}
 		if i > 0 && c.MinTime <= s.Chunks[i-1].MaxTime {
 			return fmt.Errorf("chunk at %d overlaps the one before", c.MinTime)
-		}
-		if c.Data == nil {
-			continue
-		}
-		if _, err := c.Open(); err != nil {
-			return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
 		}
 	}
 	return nil
