@@ -50,7 +50,7 @@ func (e *Executor) begin(ctx context.Context, o output, symbols *symbolTable) (o
 		go func() {
 			f.err = f.write(ctx, out[i+1:])
 			close(f.done)
-			err := f.draft.end(f.err)
+			err := f.end(f.err)
 			if err != nil {
 				e.later(f.meta, err)
 			}

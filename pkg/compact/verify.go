@@ -51,8 +51,8 @@ func verify(ctx context.Context, bkt bucket.Reader, d *draft) error {
 			break
 		}
 		if n := int(count.series); d.wanted(n) {
-			metas := slices.Clone(set.metas)
-			g.Go(func() error { return verifyBytes(reading, s, d, n, cur, metas) })
+			p := picked{n, cur, slices.Clone(set.metas)}
+			g.Go(func() error { return d.compare(reading, s.again(), p) })
 		}
 		last = cur
 		count.series++
@@ -68,22 +68,27 @@ func verify(ctx context.Context, bkt bucket.Reader, d *draft) error {
 	return nil
 }
 
-// verifyBytes reads the chunks of the series of that number, as the index tells of them, and
-// compares them with what was written.
-func verifyBytes(ctx context.Context, s *source, d *draft, n int, cur *series.Series, metas []chunkMeta) error {
-	s = s.again()
+// picked is a series whose chunks are compared with what was written.
+type picked struct {
+	n     int // its number
+	it    *series.Series
+	metas []chunkMeta // as the index tells of its chunks
+}
+
+// compare reads the chunks of a series of the block s, which it closes.
+func (d *draft) compare(ctx context.Context, s *source, p picked) error {
 	defer s.Close()
 	set := &sourceSet{ctx: ctx, source: s, segment: noSegment}
-	if err := set.read(cur, metas); err != nil {
+	if err := set.read(p.it, p.metas); err != nil {
 		return err
 	}
-	for _, c := range cur.Chunks {
+	for _, c := range p.it.Chunks {
 		if _, err := c.Open(); err != nil {
-			return fmt.Errorf("series %s: chunk at %d: %w", cur.Labels, c.MinTime, err)
+			return fmt.Errorf("series %s: chunk at %d: %w", p.it.Labels, c.MinTime, err)
 		}
 	}
-	if err := d.check(n, cur); err != nil {
-		return fmt.Errorf("series %s: %w", cur.Labels, err)
+	if err := d.check(p.n, p.it); err != nil {
+		return fmt.Errorf("series %s: %w", p.it.Labels, err)
 	}
 	return nil
 }

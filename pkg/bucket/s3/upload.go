@@ -395,7 +395,7 @@ func (b *Bucket) digested(content io.ReadSeeker, put func(digest *string) error)
 		err = back
 	}
 	if err != nil {
-		return err //nolint:wrapcheck // the caller says what was attempted
+		return err
 	}
 	return put(aws.String(base64.StdEncoding.EncodeToString(h.Sum(nil))))
 }
