@@ -19,11 +19,14 @@ type row struct {
 	group, phase, subject string
 
 	wall, cpu time.Duration
-	rss, peak int64 // bytes
-	traffic   traffic
-	size      size
-	answer    *answer // nil if it was not compared
-	err       error   // that ended the phase, or says what is wrong with the answer
+	// rig and server are the CPU time of this program and of the S3 server: with what the
+	// subject used, they share the machine's cores, and so bound the wall time from below.
+	rig, server time.Duration
+	rss, peak   int64 // bytes
+	traffic     traffic
+	size        size
+	answer      *answer // nil if it was not compared
+	err         error   // that ended the phase, or says what is wrong with the answer
 }
 
 func (r *report) add(group, phase, subject string) *row {
@@ -58,6 +61,8 @@ func (r *report) sum(group, phase, subject string, parts ...string) {
 func (r *row) join(p *row) {
 	r.wall += p.wall
 	r.cpu += p.cpu
+	r.rig += p.rig
+	r.server += p.server
 	r.traffic.gets += p.traffic.gets
 	r.traffic.lists += p.traffic.lists
 	r.traffic.heads += p.traffic.heads
@@ -70,7 +75,7 @@ func (r *row) join(p *row) {
 // columns are those of the table, each with its width.
 func columns() []string {
 	return []string{
-		"   wall s", "   CPU s", " peak MiB", "  RSS MiB", "    GET", "  LIST", "  HEAD", " other", "  read MiB", " trips",
+		"   wall s", "   CPU s", " rig s", "  S3 s", " peak MiB", "  RSS MiB", "    GET", "  LIST", "  HEAD", " other", "  read MiB", " trips",
 		"  sent MiB", " frames", " series", "   chunks", " Msamples",
 	}
 }
@@ -124,7 +129,8 @@ func writeLine(b *strings.Builder, name string, cells []string) {
 func (r *row) cells() []string {
 	t := &r.traffic
 	cells := []string{
-		fmt.Sprintf("%.3f", r.wall.Seconds()), fmt.Sprintf("%.2f", r.cpu.Seconds()), mib(r.peak), mib(r.rss),
+		fmt.Sprintf("%.3f", r.wall.Seconds()), fmt.Sprintf("%.2f", r.cpu.Seconds()),
+		fmt.Sprintf("%.2f", r.rig.Seconds()), fmt.Sprintf("%.2f", r.server.Seconds()), mib(r.peak), mib(r.rss),
 		strconv.Itoa(t.gets), strconv.Itoa(t.lists), strconv.Itoa(t.heads), strconv.Itoa(t.others), mib(t.bytes), strconv.Itoa(t.trips()),
 		mib(r.size.bytes), strconv.Itoa(r.size.frames),
 	}
@@ -137,7 +143,7 @@ func (r *row) cells() []string {
 // ratios are r's numbers as parts of o's. That of all requests stands below those of reads.
 func (r *row) ratios(o *row) []string {
 	return []string{
-		ratio(r.wall.Seconds(), o.wall.Seconds()), ratio(r.cpu.Seconds(), o.cpu.Seconds()),
+		ratio(r.wall.Seconds(), o.wall.Seconds()), ratio(r.cpu.Seconds(), o.cpu.Seconds()), "", "",
 		ratio(float64(r.peak), float64(o.peak)), ratio(float64(r.rss), float64(o.rss)),
 		ratio(float64(r.traffic.requests()), float64(o.traffic.requests())), "", "", "",
 		ratio(float64(r.traffic.bytes), float64(o.traffic.bytes)), "",

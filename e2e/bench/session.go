@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/varve-io/varve/e2e/harness"
@@ -61,6 +62,10 @@ func (b *bench) session(ctx context.Context, subj subject, o sessionOptions, scr
 	p.breakReads(o.faults)
 	s := &session{bench: b, subject: subj, proxy: p, group: o.group, bucket: o.bucket}
 	row := b.report.add(o.group, o.start, subj.name)
+	before, err := s.spent()
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	until := b.data.end()
 	if o.bucket == bucketDays {
@@ -77,7 +82,7 @@ func (b *bench) session(ctx context.Context, subj subject, o sessionOptions, scr
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	row.wall = time.Since(began)
-	if err := s.finish(row, 0); err != nil {
+	if err := s.finish(row, before); err != nil {
 		return err
 	}
 	b.logf("%s: %s: %s: %s", subj.name, o.group, o.start, row.wall.Round(time.Millisecond))
@@ -87,13 +92,30 @@ func (b *bench) session(ctx context.Context, subj subject, o sessionOptions, scr
 	return s.compare(ctx)
 }
 
-// finish fills in what was used since the process had used so much CPU time.
-func (s *session) finish(r *row, before time.Duration) error {
-	cpu, err := s.cpu()
+// spending is the CPU time that everybody has used so far: the gateway, the rig, which is
+// this program with its proxy, and the S3 server.
+type spending struct{ subject, rig, server time.Duration }
+
+func (s *session) spent() (now spending, err error) {
+	if s.gateway != nil {
+		if now.subject, err = s.cpu(); err != nil {
+			return now, err
+		}
+	}
+	if now.rig, err = (meter{pid: os.Getpid()}).cpu(); err != nil {
+		return now, err
+	}
+	now.server, err = meter{pid: s.data.s3.PID()}.cpu()
+	return now, err
+}
+
+// finish fills in what was used since then.
+func (s *session) finish(r *row, before spending) error {
+	now, err := s.spent()
 	if err != nil {
 		return err
 	}
-	r.cpu = cpu - before
+	r.cpu, r.rig, r.server = now.subject-before.subject, now.rig-before.rig, now.server-before.server
 	r.traffic = s.proxy.take()
 	r.rss, r.peak, err = s.memory()
 	return err
@@ -102,7 +124,7 @@ func (s *session) finish(r *row, before time.Duration) error {
 // measure measures one phase.
 func (s *session) measure(phase string, do func() (size, error)) (*row, error) {
 	r := s.report.add(s.group, phase, s.subject.name)
-	before, err := s.cpu()
+	before, err := s.spent()
 	if err != nil {
 		return nil, err
 	}
