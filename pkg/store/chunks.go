@@ -127,10 +127,15 @@ type run struct {
 // maxRun bounds a run, so that little is copied of those that do not arrive in one piece.
 const maxRun = 64 << 10
 
+// chunkReader is where chunks come from: the cache, or the stream over it.
+type chunkReader interface {
+	ReadRanges(ctx context.Context, ranges []pagecache.Range) (*pagecache.Lease, error)
+}
+
 // fill reads chunks of the block. Their data lie where they arrived from the bucket,
 // which the lease holds, or where they are cached. A chunk that is corrupt is left
 // without data, if the answer may be partial.
-func (s *blockStream) fill(ctx context.Context, all []wanted) (*pagecache.Lease, error) {
+func (s *blockStream) fill(ctx context.Context, all []wanted, from chunkReader) (*pagecache.Lease, error) {
 	defer s.r.stats.chunks.since(time.Now())
 	runs, err := s.runs(all)
 	if err != nil {
@@ -146,10 +151,10 @@ func (s *blockStream) fill(ctx context.Context, all []wanted) (*pagecache.Lease,
 		return nil, err
 	}
 	s.r.g.metrics.chunkBytes.Add(float64(size))
-	if len(all) > 0 {
+	if from == chunkReader(s.stream) && len(all) > 0 {
 		s.segment = all[len(all)-1].segment // runs has sorted them
 	}
-	lease, err := s.stream.ReadRanges(ctx, ranges)
+	lease, err := from.ReadRanges(ctx, ranges)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 		return series.ErrSet(err)
 	}
 	g.metrics.blocksQueried.Observe(float64(len(streams)))
-	return r.answer(streams)
+	return r.answer(streams) //nolint:contextcheck // the context of the request is that of its caller
 }
 
 // enter waits for the turn of a Series request, and for the least memory that it needs.

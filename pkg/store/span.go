@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"github.com/varve-io/varve/pkg/pagecache"
 	"github.com/varve-io/varve/pkg/series"
@@ -12,37 +13,109 @@ import (
 type span struct {
 	series []series.Series
 	lease  *pagecache.Lease
+	err    error // why it could not be read
+	bytes  int64 // of the window
+	wanted []wanted
+	read   chan struct{} // closed when what is above is valid
 }
 
-// load reads the chunks of rows. A series of which no chunk can be had is left out.
-func (s *blockStream) load(ctx context.Context, rows []row) (*span, error) {
+// window is the memory that the spans of a stream take, those that are read and the one
+// that is handed out.
+type window struct {
+	mu    sync.Mutex
+	taken int64
+	freed chan struct{} // holds a token when some was given back
+}
+
+func newWindow() *window { return &window{freed: make(chan struct{}, 1)} }
+
+// enter waits until n more bytes are within size, or nothing is taken.
+func (w *window) enter(ctx context.Context, n int64, size func() int64) error {
+	for !w.try(n, size) {
+		select {
+		case <-w.freed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// try takes n bytes. A span ends with a whole series, so it may be a little longer than planned.
+func (w *window) try(n int64, size func() int64) bool {
+	const surplus = 16
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.taken > 0 {
+		if most := size(); w.taken+n > most+most/surplus {
+			return false
+		}
+	}
+	w.taken += n
+	return true
+}
+
+func (w *window) leave(n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.taken -= n
+	select {
+	case w.freed <- struct{}{}:
+	default:
+	}
+}
+
+// lay makes the series of a span out of rows, and says which chunks it wants.
+func (s *blockStream) lay(rows []row) *span {
 	n := 0
 	for _, r := range rows {
 		n += len(r.chunks)
 	}
-	loaded := &span{series: make([]series.Series, len(rows))}
-	room, all := make([]series.Chunk, n), s.wanted[:0]
+	next := &span{series: make([]series.Series, len(rows)), read: make(chan struct{})}
+	room := make([]series.Chunk, n)
+	if !s.r.SkipChunks && n > 0 {
+		next.wanted = s.wants(n)
+	}
 	resolution := int64(s.block.meta.Resolution())
 	for i, r := range rows {
 		k := len(r.chunks)
-		loaded.series[i] = series.Series{Labels: r.labels, Replica: r.replica, Chunks: room[:k:k]}
+		next.series[i] = series.Series{Labels: r.labels, Replica: r.replica, Chunks: room[:k:k]}
 		for j, c := range r.chunks {
 			room[j] = series.Chunk{MinTime: c.mint, MaxTime: c.maxt, Resolution: resolution}
-			all = append(all, wanted{c, &room[j]})
+			if next.wanted != nil {
+				next.wanted = append(next.wanted, wanted{c, &room[j]})
+			}
 		}
 		room = room[k:]
 	}
-	if s.r.SkipChunks || n == 0 {
-		return loaded, nil
+	return next
+}
+
+// wants returns an empty slice with room for n.
+func (s *blockStream) wants(n int) []wanted {
+	select {
+	case used := <-s.unused:
+		return slices.Grow(used, n)
+	default:
+		return make([]wanted, 0, n)
 	}
-	s.wanted = all
-	defer clear(all) // not to keep what is handed out
-	var err error
-	if loaded.lease, err = s.fill(ctx, all); err != nil {
-		return nil, err
+}
+
+// load reads the chunks of a span. A series of which no chunk can be had is left out.
+func (s *blockStream) load(ctx context.Context, next *span, from chunkReader) {
+	defer close(next.read)
+	if next.wanted == nil {
+		return
 	}
-	loaded.series, err = s.whole(loaded.series)
-	return loaded, err
+	if next.lease, next.err = s.fill(ctx, next.wanted, from); next.err == nil {
+		next.series, next.err = s.whole(next.series)
+	}
+	clear(next.wanted) // not to keep what is handed out
+	select {
+	case s.unused <- next.wanted[:0]:
+	default:
+	}
+	next.wanted = nil
 }
 
 // whole leaves out the chunks that could not be had, and series without others.
@@ -63,40 +136,63 @@ func (s *blockStream) whole(loaded []series.Series) ([]series.Series, error) {
 	return kept, s.r.usage.readSamples(samples)
 }
 
-// The parts of a request's memory that is not held until its end: of the spans, of
-// which each stream has two, one that is read and one that is handed out, and of the
-// series entries that streams read.
-const spansPart, entriesPart = 3.0 / 8, 1.0 / 4
+const (
+	// The parts of a request's memory that is not held until its end: of the spans of all
+	// streams, and of the series entries that they read.
+	spansPart, entriesPart = 3.0 / 4, 1.0 / 4
+	// heldPart is the part of a request's memory that may be held until its end.
+	heldPart = 2
+	// sideBySide is how many spans of a stream are on their way at the same time, the one that
+	// is handed out among them, where its window has room for spans of goodSpan and more;
+	// maxSpan bounds them. Each is a request, and each request has a connection.
+	sideBySide = 8
+	goodSpan   = 1 << 20
+	maxSpan    = 8 << 20
+)
 
-// heldPart is the part of a request's memory that may be held until its end.
-const heldPart = 2
+// sizes are how many bytes the spans of a stream take: all together, and the next one.
+type sizes struct {
+	window, span int64
+	parallel     bool // spans are read side by side
+}
 
-// room is the bytes of the next span of a stream. It grows as long as there is
-// memory, and as other streams come to their end.
-func (r *request) room() int64 {
+// sizes are those of a stream now. They grow as long as there is memory, and as other
+// streams come to their end.
+func (r *request) sizes() sizes {
 	r.share.grow(r.share.most)
-	return r.fairShare(spansPart)
+	return r.divide(r.fairShare(spansPart))
 }
 
-// stepRoom is the bytes of the next span of a stream that goes on with an answer of the
-// bucket: the request is made, and more memory would not make it longer.
-func (r *request) stepRoom() int64 {
-	const least, together, few = 128 << 10, 12 << 20, 4
-	room, active := r.room(), r.active.Load()
-	if active <= few {
-		return room // parts side by side are faster than one connection
-	}
-	return min(room, max(least, together/active))
-}
-
-// firstRoom is the bytes of the first span of a stream of n series: few if there are
-// many, so that the first series are there soon.
-func (r *request) firstRoom(n int) int64 {
+// firstSizes are those of a stream that is to read n series: small if there are many, so
+// that the first series are there soon.
+func (r *request) firstSizes(n int) sizes {
 	const few = 256
 	if n <= few {
-		return r.room()
+		return r.sizes()
 	}
-	return r.fairShare(spansPart) / 2
+	z := r.divide(r.fairShare(spansPart))
+	if r.divide(int64(spansPart*float64(r.share.most)) / max(r.active.Load(), 1)).parallel {
+		z = r.sizes() // from the beginning on, or an answer for one by one would be in the way
+	}
+	z.span /= 2
+	return z
+}
+
+// divide says how long spans are in a window. In a small one there are two, of which one
+// is read while the other is handed out.
+func (r *request) divide(window int64) sizes {
+	if window >= sideBySide*goodSpan {
+		return sizes{window, min(window/sideBySide, maxSpan), true}
+	}
+	return sizes{window: window, span: window / 2}
+}
+
+// step is z for a stream that goes on with an answer of the bucket: the request is made,
+// and more memory would not make it longer.
+func (r *request) step(z sizes) sizes {
+	const least, together = 128 << 10, 12 << 20
+	span := min(z.window/2, max(least, together/max(r.active.Load(), 1)))
+	return sizes{window: 2 * span, span: span}
 }
 
 // entryRoom is the bytes that a stream may hold of n series entries.
@@ -115,11 +211,13 @@ func (r *request) fairShare(part float64) int64 {
 }
 
 // leave notes that nothing of a span is handed out any more, see answer.Reclaim.
-func (r *request) leave(s *span) {
-	if r.reclaims && s.lease != nil {
-		r.left = append(r.left, s.lease)
+func (s *blockStream) leave(l *span) {
+	if s.r.reclaims && l.lease != nil {
+		s.r.left = append(s.r.left, l.lease)
 	}
-	s.lease = nil
+	l.lease = nil
+	s.window.leave(l.bytes)
+	l.bytes = 0
 }
 
 // reckoning is the memory that a span of rows takes: also that of the bytes between

@@ -73,7 +73,7 @@ func TestChunksAreReadNoFurtherThanTwoSpansAhead(t *testing.T) {
 	}
 	// Nothing beyond can be on its way: the second span waits for its reader.
 	var budget float64 = minRequestBytes
-	most := int64(2*spansPart*budget) + 64<<10
+	most := int64(spansPart*budget) + 64<<10
 	if got := m.bytes.Load(); got > most || all < 3*most {
 		t.Errorf("%d of %d bytes were read for the first series, want %d at most", got, all, most)
 	}

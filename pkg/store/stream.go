@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,7 +20,8 @@ import (
 )
 
 // blockStream is the series of one block in the order of their labels. One goroutine,
-// run, reads them span by span, one span ahead of who reads the set.
+// run, walks over their entries in the index, ahead of who reads the set by as much as the
+// window holds of spans. If that is much, spans are read side by side, else one by one.
 type blockStream struct {
 	pick
 	r        *request
@@ -27,16 +29,19 @@ type blockStream struct {
 	after    labels.Labels     // series up to it are left out
 	replaces bool              // it stands in for a block that vanished
 
-	stream  *pagecache.Stream        // of its chunks
+	stream  *pagecache.Stream        // of its chunks, while spans are read one by one
 	reader  *blockindex.SeriesReader // nil if chunks are not read in the order of the index
-	segment uint32                   // of the chunk that was read last
-	wanted  []wanted                 // used again for each span
+	segment uint32                   // of the chunk that the stream read last
+	unused  chan []wanted            // of spans that were read
 
 	handed time.Time // when the last span was, before the next series entries are read
 
-	spans chan *span
-	err   error // valid when spans is closed
-	bad   badChunks
+	window  *window
+	spans   chan *span // in order
+	err     error      // valid when spans is closed
+	cancel  context.CancelFunc
+	loaders sync.WaitGroup
+	bad     badChunks
 
 	// Of the reader of the set alone.
 	now      *span
@@ -44,12 +49,16 @@ type blockStream struct {
 	last     labels.Labels // of the span before
 	heirs    series.Set    // what goes on in its place
 	ended    bool
-	failed   error
+	failure  error // of reading the block
+	failed   error // of the answer
 	warnings annotations.Annotations
 }
 
 func newBlockStream(r *request, p pick, matchers []*labels.Matcher) *blockStream {
-	s := &blockStream{pick: p, r: r, matchers: matchers, spans: make(chan *span), now: new(span), at: -1}
+	s := &blockStream{
+		pick: p, r: r, matchers: matchers, now: new(span), at: -1,
+		window: newWindow(), spans: make(chan *span, 2*sideBySide), unused: make(chan []wanted, sideBySide),
+	}
 	s.stream = r.g.cache.Stream(s.ahead)
 	return s
 }
@@ -57,6 +66,7 @@ func newBlockStream(r *request, p pick, matchers []*labels.Matcher) *blockStream
 // run reads the block until its end or that of the request.
 func (s *blockStream) run(ctx context.Context) {
 	defer s.r.g.running.Done()
+	defer s.loaders.Wait()
 	defer close(s.spans)
 	if s.err = s.r.workers.Acquire(ctx, 1); s.err != nil {
 		return
@@ -85,29 +95,30 @@ func (s *blockStream) read(ctx context.Context) error {
 		ordered = heldBack(ordered)
 	}
 	var rows []row
-	sum, most := s.r.newReckoning(), s.r.firstRoom(len(selected.Refs))
+	sum, z := s.r.newReckoning(), s.r.firstSizes(len(selected.Refs))
 	for next, err := range ordered {
 		if err != nil {
 			return err
 		}
-		if n := len(rows); n > 0 && sum.bytes >= most && !labels.Equal(rows[n-1].labels, next.labels) {
-			if err := s.hand(ctx, rows); err != nil {
+		if n := len(rows); n > 0 && sum.bytes >= z.span && !labels.Equal(rows[n-1].labels, next.labels) {
+			if err := s.hand(ctx, rows, sum.bytes, z); err != nil {
 				return err
 			}
-			rows, sum, most = rows[:0], s.r.newReckoning(), s.room()
+			rows, sum, z = rows[:0], s.r.newReckoning(), s.sizes()
 		}
 		rows = append(rows, next)
 		sum.add(&next)
 	}
-	return s.hand(ctx, rows)
+	return s.hand(ctx, rows, sum.bytes, z)
 }
 
-// room is the bytes of the next span.
-func (s *blockStream) room() int64 {
+// sizes are those of the spans from now on.
+func (s *blockStream) sizes() sizes {
+	z := s.r.sizes()
 	if s.stream.Flows() {
-		return s.r.stepRoom()
+		return s.r.step(z)
 	}
-	return s.r.room()
+	return z
 }
 
 // selectSeries resolves the matchers.
@@ -126,20 +137,41 @@ func (s *blockStream) selectSeries(ctx context.Context) (*blockindex.Index, bloc
 	return index, selected, errors.Join(s.r.usage.touch(n), s.r.usage.hold(refBytes*n))
 }
 
-// hand loads rows and hands them out. While it waits for its reader a stream is no worker.
-func (s *blockStream) hand(ctx context.Context, rows []row) error {
+// hand has the chunks of rows read and hands them out in their turn.
+func (s *blockStream) hand(ctx context.Context, rows []row, bytes int64, z sizes) error {
 	s.r.stats.entries.since(s.handed)
 	defer func() { s.handed = time.Now() }()
-	loaded, err := s.load(s.r.stats.chunks.under(ctx), rows)
-	if err != nil || len(loaded.series) == 0 {
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := s.await(ctx, bytes); err != nil {
 		return err
 	}
-	s.r.workers.Release(1)
-	select {
-	case s.spans <- loaded:
-	case <-ctx.Done():
+	next := s.lay(rows)
+	next.bytes = bytes
+	ctx = s.r.stats.chunks.under(ctx)
+	if z.parallel {
+		s.loaders.Go(func() { s.load(ctx, next, s.r.g.cache) })
+	} else if s.load(ctx, next, s.stream); next.err != nil {
+		return next.err
 	}
-	return errors.Join(s.r.workers.Acquire(context.WithoutCancel(ctx), 1), ctx.Err())
+	select {
+	case s.spans <- next: // there is room for more than the window has
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// await takes room in the window. While it waits for its reader a stream is no worker.
+func (s *blockStream) await(ctx context.Context, bytes int64) error {
+	size := func() int64 { return s.sizes().window }
+	if s.window.try(bytes, size) {
+		return nil
+	}
+	s.r.workers.Release(1)
+	err := s.window.enter(ctx, bytes, size)
+	return errors.Join(s.r.workers.Acquire(context.WithoutCancel(ctx), 1), err)
 }
 
 // Next moves to the next series, waiting for the next span if need be.
@@ -156,18 +188,33 @@ func (s *blockStream) Next() bool {
 	if n := len(s.now.series); n > 0 {
 		s.last = s.now.series[n-1].Labels
 	}
-	s.r.leave(s.now)
-	began := time.Now()
-	next, ok := <-s.spans
-	s.r.stats.waiting.since(began)
-	if ok {
-		s.now, s.at = next, 0
+	s.leave(s.now)
+	if s.now = s.next(); s.now != nil {
+		s.at = 0
 		return true
 	}
 	s.ended = true
 	s.r.active.Add(-1)
-	s.now = nil
+	s.cancel()
 	return s.end()
+}
+
+// next waits for the next span that has series. It returns nil at the end and after an error.
+func (s *blockStream) next() *span {
+	defer s.r.stats.waiting.since(time.Now())
+	for next := range s.spans {
+		<-next.read
+		switch {
+		case next.err != nil:
+			s.failure = next.err
+			return nil
+		case len(next.series) > 0:
+			return next
+		}
+		s.leave(next)
+	}
+	s.failure = s.err
+	return nil
 }
 
 // At returns the series.
@@ -208,20 +255,20 @@ func (s *blockStream) end() bool {
 		g.log.Warn("chunks left out", "block", s.block.meta.ULID, "err", err)
 	}
 	switch {
-	case s.err == nil:
+	case s.failure == nil:
 		return false
-	case s.r.ctx.Err() != nil || errors.Is(s.err, storeapi.ErrLimit):
-		s.failed = s.err
+	case s.r.ctx.Err() != nil || errors.Is(s.failure, storeapi.ErrLimit):
+		s.failed = s.failure
 		return false
 	}
-	if !s.replaces && (errors.Is(s.err, bucket.ErrNotFound) || g.bkt.IsObjNotFoundErr(s.err)) {
+	if !s.replaces && (errors.Is(s.failure, bucket.ErrNotFound) || g.bkt.IsObjNotFoundErr(s.failure)) {
 		if heirs, err := s.r.replace(s); err == nil && len(heirs) > 0 {
 			g.metrics.replanned.Inc()
 			s.heirs = s.r.start(heirs)
 			return s.heirs.Next()
 		}
 	}
-	err := fmt.Errorf("%s is missing: %w", blockText(&s.pick), s.err)
+	err := fmt.Errorf("%s is missing: %w", blockText(&s.pick), s.failure)
 	if s.r.Partial == storeapi.Abort {
 		s.failed = err
 		return false
@@ -238,7 +285,9 @@ func (r *request) start(streams []*blockStream) series.Set {
 	sets := make([]series.Set, len(streams))
 	for i, s := range streams {
 		sets[i] = s
-		go s.run(r.ctx)
+		ctx, cancel := context.WithCancel(r.ctx)
+		s.cancel = cancel
+		go s.run(ctx)
 	}
 	return merge.Sets(sets...)
 }
