@@ -123,11 +123,15 @@ func (e *Executor) writeMerged(ctx context.Context, sources []*source, w downsam
 		if err := in.check(cur, e.opts.Dedup.Func); err != nil {
 			return err
 		}
+		in.tally.went(cur)
 		if err := w.AddSeries(cur); err != nil {
 			return err
 		}
 	}
-	return set.Err()
+	if err := set.Err(); err != nil {
+		return err
+	}
+	return in.tally.check()
 }
 
 // readableByAll turns the chunks that Thanos cannot read into ones that it can;

@@ -81,7 +81,7 @@ func (r *recorder) check(n int, s *series.Series) error {
 }
 
 // inputs is what a merge reads. It keeps every so many-th series with its replicas
-// until what became of them was checked.
+// until what became of them was checked, and counts samples.
 type inputs struct {
 	series.Set
 
@@ -89,6 +89,51 @@ type inputs struct {
 	labels int // label sets so far
 	last   labels.Labels
 	kept   []input
+	tally  tally
+}
+
+// tally is how many raw samples came and went.
+type tally struct {
+	in, out int
+	// fewer says that deduplication may leave samples out: of one series there are two
+	// replicas, or chunks that overlap. unknown says that there are chunks of aggregates.
+	fewer, unknown bool
+
+	replica string // of the series so far, and where it ends
+	end     int64
+}
+
+// begins says that the next chunks are of another series.
+func (t *tally) begins(s *series.Series) { t.replica, t.end = s.Replica, math.MinInt64 }
+
+// came counts chunks of the series that was begun last.
+func (t *tally) came(s *series.Series) {
+	t.fewer = t.fewer || s.Replica != t.replica
+	for _, c := range s.Chunks {
+		t.in += t.count(c)
+		t.fewer = t.fewer || c.MinTime <= t.end
+		t.end = max(t.end, c.MaxTime)
+	}
+}
+
+func (t *tally) went(s *series.Series) {
+	for _, c := range s.Chunks {
+		t.out += t.count(c)
+	}
+}
+
+func (t *tally) count(c series.Chunk) int {
+	n, err := c.NumSamples()
+	t.unknown = t.unknown || err != nil || c.Encoding == aggrchunk.Encoding // who decodes the chunk says what is wrong with it
+	return n
+}
+
+// check reports that samples were lost, or came out of nothing.
+func (t *tally) check() error {
+	if t.unknown || t.out == t.in || t.out < t.in && t.fewer {
+		return nil
+	}
+	return fmt.Errorf("%d samples came of %d", t.out, t.in)
 }
 
 // input is a series with all its replicas.
@@ -103,12 +148,14 @@ func (in *inputs) Next() bool {
 	}
 	s := in.At()
 	if in.labels == 0 || !labels.Equal(s.Labels, in.last) {
+		in.tally.begins(s)
 		in.last = s.Labels
 		if in.labels%in.stride == 0 {
 			in.kept = append(in.kept, input{labels: s.Labels})
 		}
 		in.labels++
 	}
+	in.tally.came(s)
 	if n := len(in.kept); n > 0 && labels.Equal(s.Labels, in.kept[n-1].labels) {
 		in.kept[n-1].replicas = append(in.kept[n-1].replicas, s.Chunks)
 	}

@@ -1,21 +1,15 @@
 package compact
 
 import (
-	"encoding/binary"
-	"hash/crc32"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"github.com/prometheus/prometheus/tsdb/chunks"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
-	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/dedup"
-	"github.com/varve-io/varve/pkg/planner"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -81,34 +75,52 @@ func TestASeriesIsComparedWithItsSources(t *testing.T) {
 	}
 }
 
-func TestABlockIsReadBackAsItWasWritten(t *testing.T) {
-	bkt := replicas(t, 4)(t)
-	e := executor(t, bkt)
-	jobs := planner.Plan(fetch(t, bkt), e.opts.Policy, e.now())
-	i := slices.IndexFunc(jobs, func(j planner.Job) bool { return kindOf(j) == kindCompact })
-	o := e.merged(jobs[i].(planner.Compact), 0)
-	o.into, o.beside = bkt, nil
-	d, _, err := e.write(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.verify(t.Context(), d); err != nil {
-		t.Errorf("as it was written: %v", err)
-	}
-	// Another last bit in the first chunk, with the checksum that belongs to it.
-	name := block.SegmentName(o.meta.ULID, 1)
-	data, _, err := bkt.GetVersion(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	size, n := binary.Uvarint(data[chunks.SegmentHeaderSize:])
-	record := data[chunks.SegmentHeaderSize+n:][:1+size]
-	record[size] ^= 1
-	binary.BigEndian.PutUint32(data[chunks.SegmentHeaderSize+n+len(record):], crc32.Checksum(record, crc32.MakeTable(crc32.Castagnoli)))
-	if err := bkt.Upload(t.Context(), name, strings.NewReader(string(data))); err != nil {
-		t.Fatal(err)
-	}
-	if err := e.verify(t.Context(), d); err == nil || !strings.Contains(err.Error(), "not what was written") {
-		t.Errorf("with another sample: got %v, want an error", err)
+// However many series a merge has, all their samples are counted.
+func TestSamplesAreCountedOnBothSides(t *testing.T) {
+	one, two, across := chunkOf(t, 0, every(0, 100)...), chunkOf(t, 0, every(200_000, 50)...), chunkOf(t, 0, every(90_000, 100)...)
+	lset := labels.FromStrings("a", "b")
+	for name, tc := range map[string]struct {
+		in   []series.Series
+		out  []series.Chunk
+		want string // a part of the error; empty means none
+	}{
+		"all of one replica": {
+			in: []series.Series{{Labels: lset, Replica: "a", Chunks: []series.Chunk{one}}, {Labels: lset, Replica: "a", Chunks: []series.Chunk{two}}}, out: []series.Chunk{one, two},
+		},
+		"a chunk is gone": {
+			in: []series.Series{{Labels: lset, Replica: "a", Chunks: []series.Chunk{one, two}}}, out: []series.Chunk{one}, want: "100 samples came of 150",
+		},
+		"a block is gone": {
+			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{one}}, {Labels: lset, Chunks: []series.Chunk{two}}}, out: []series.Chunk{two}, want: "50 samples came of 150",
+		},
+		"a series is gone": {
+			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{one}}, {Labels: labels.FromStrings("a", "c"), Chunks: []series.Chunk{one}}}, out: []series.Chunk{one}, want: "100 samples came of 200",
+		},
+		"more than there were": {
+			in: []series.Series{{Labels: lset, Replica: "a", Chunks: []series.Chunk{one}}, {Labels: lset, Replica: "b", Chunks: []series.Chunk{two}}}, out: []series.Chunk{one, one}, want: "200 samples came of 150",
+		},
+		"one of two replicas": {
+			in: []series.Series{{Labels: lset, Replica: "a", Chunks: []series.Chunk{one}}, {Labels: lset, Replica: "b", Chunks: []series.Chunk{one}}}, out: []series.Chunk{one},
+		},
+		"chunks that overlap": {
+			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{one, across}}}, out: []series.Chunk{one, two},
+		},
+		"other series at the same time": {
+			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{one}}, {Labels: labels.FromStrings("a", "c"), Chunks: []series.Chunk{one}}}, out: []series.Chunk{one, one},
+		},
+		"aggregates": {
+			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{{Encoding: aggrchunk.Encoding, Data: []byte{3}}}}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := &inputs{stride: 1000, Set: series.NewSet(tc.in, nil)}
+			for in.Next() {
+			}
+			in.tally.went(&series.Series{Chunks: tc.out})
+			err := in.tally.check()
+			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+				t.Errorf("got error %v, want one that says %q", err, tc.want)
+			}
+		})
 	}
 }

@@ -58,8 +58,8 @@ type source struct {
 	files   *blockio.Remote
 	symbols *symbolTable
 	places  []uint32 // in the table, by the block's own number of the symbol
-	// The series entries are between begin and end.
-	begin, end int64
+	// The series entries are between begin and end; lists and table are where postings are, and their table.
+	begin, end, lists, table int64
 }
 
 // readers bounds the memory and the requests of reading blocks.
@@ -159,6 +159,7 @@ func (s *source) open(ctx context.Context) error {
 		return damagedf(indexUnreadable, "the index has the format %d, of which this program reads 2 and 3", head[4])
 	}
 	s.begin, s.end = int64(toc.Series), size-indexTail
+	s.lists, s.table = int64(toc.Postings), int64(toc.PostingsTable)
 	for _, section := range []uint64{toc.LabelIndices, toc.LabelIndicesTable, toc.Postings, toc.PostingsTable} {
 		if section >= toc.Series { // at the same place when there is no series; zero when there is no such section
 			s.end = min(s.end, int64(min(section, uint64(size))))
@@ -264,7 +265,7 @@ type sourceSet struct {
 	source  *source
 	replica string
 	bytes   bool  // those of chunks are read, too
-	pos     int64 // of the next entry
+	at, pos int64 // of the entry, and of the next
 	segment int   // of the chunk read last, or noSegment
 	metas   []chunkMeta
 	places  []uint32 // of the symbols of the series' labels
@@ -279,10 +280,10 @@ func (s *sourceSet) Next() bool {
 		if s.pos >= s.source.end {
 			return false
 		}
-		at := s.pos
+		s.at = s.pos
 		cur, err := s.load()
 		if err != nil {
-			s.err = inBlock(s.source.meta.ULID, fmt.Errorf("series at %d: %w", at, err))
+			s.err = inBlock(s.source.meta.ULID, fmt.Errorf("series at %d: %w", s.at, err))
 			return false
 		}
 		if len(cur.Chunks) > 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/block"
@@ -15,9 +16,10 @@ import (
 )
 
 // verify reads a block back from the bucket, before its meta.json vouches for it: all
-// of its index, and some of its series. It looks at checksums, at the order of series
-// and chunks, at their times, at the counts that its metadata states, and at whether
-// the bytes of these series are those that were written.
+// of its index, and the chunks of some of its series. It looks at checksums, at the order
+// of series and chunks, at their times and places, at the counts that its metadata states,
+// at whether postings and series say the same, and at whether the bytes of these chunks
+// are those that were written.
 func (e *Executor) verify(ctx context.Context, d *draft) error {
 	if err := verify(ctx, e.bkt, d); err != nil {
 		return fmt.Errorf("verify block %s before it counts: %w", d.meta.ULID, err)
@@ -35,37 +37,65 @@ func verify(ctx context.Context, bkt bucket.Reader, d *draft) error {
 	}
 	defer s.Close()
 
-	var last *series.Series
-	var count struct{ series, chunks uint64 }
+	var p passed
 	g, reading := errgroup.WithContext(ctx)
 	g.SetLimit(sampled)
 	set := s.entries(ctx)
-	for set.Next() {
-		cur := set.At()
-		if last != nil && series.Compare(last, cur) >= 0 {
-			err = fmt.Errorf("series %s comes after %s", cur.Labels, last.Labels)
-		} else if err = verifyTimes(cur, &meta); err != nil {
-			err = fmt.Errorf("series %s: %w", cur.Labels, err)
+	for err == nil && set.Next() {
+		if n := int(p.series); d.wanted(n) {
+			one := picked{n, set.At(), slices.Clone(set.metas)}
+			g.Go(func() error { return d.compare(reading, s.again(), one) })
 		}
-		if err != nil {
-			break
-		}
-		if n := int(count.series); d.wanted(n) {
-			p := picked{n, cur, slices.Clone(set.metas)}
-			g.Go(func() error { return d.compare(reading, s.again(), p) })
-		}
-		last = cur
-		count.series++
-		count.chunks += uint64(len(cur.Chunks))
+		err = p.pass(set, &meta)
 	}
 	if err := errors.Join(err, g.Wait(), blameless(set.Err())); err != nil {
 		return err
 	}
-	want := meta.Stats
-	if count.series != want.NumSeries || count.chunks != want.NumChunks {
-		return fmt.Errorf("it has %d series and %d chunks instead of %d and %d", count.series, count.chunks, want.NumSeries, want.NumChunks)
+	return p.end(ctx, s)
+}
+
+// passed is what is known of the series that were passed.
+type passed struct {
+	last           *series.Series
+	place          chunks.BlockChunkRef // of the last chunk
+	says           incidence
+	series, chunks uint64
+}
+
+// pass counts the series that a set is at, and compares it with those before.
+func (p *passed) pass(set *sourceSet, meta *block.Meta) error {
+	cur := set.At()
+	if p.last != nil && series.Compare(p.last, cur) >= 0 {
+		return fmt.Errorf("series %s comes after %s", cur.Labels, p.last.Labels)
 	}
+	if err := verifyTimes(cur, meta); err != nil {
+		return fmt.Errorf("series %s: %w", cur.Labels, err)
+	}
+	for _, m := range set.metas {
+		segments := set.source.files.Segments
+		segment, off := m.ref.Unpack()
+		if m.ref <= p.place || segment >= len(segments) || int64(off) >= segments[segment].Size() {
+			return fmt.Errorf("series %s: chunk at %d is said to be at %d of segment %d, which is not behind the one before, or in no segment", cur.Labels, m.minTime, off, segment+1)
+		}
+		p.place = m.ref
+	}
+	p.says.addSeries(set.at, set.places)
+	p.last = cur
+	p.series++
+	p.chunks += uint64(len(cur.Chunks))
 	return nil
+}
+
+// end compares all series with what else of the block says how many and which they are.
+func (p *passed) end(ctx context.Context, s *source) error {
+	if want := s.meta.Stats; p.series != want.NumSeries || p.chunks != want.NumChunks {
+		return fmt.Errorf("it has %d series and %d chunks instead of %d and %d", p.series, p.chunks, want.NumSeries, want.NumChunks)
+	}
+	listed, err := s.postings(ctx)
+	if err == nil && listed != p.says {
+		err = damagedf(indexUnreadable, "the postings do not name the series that have their labels")
+	}
+	return err
 }
 
 // picked is a series whose chunks are compared with what was written.
