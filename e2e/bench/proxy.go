@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -34,9 +35,9 @@ type proxy struct {
 
 	upstream  string
 	distance  distance
-	transport *http.Transport
+	transport *http.Transport // of all but reads
+	reads     pipes
 	server    *http.Server
-	buffers   sync.Pool
 
 	mu      sync.Mutex
 	faults  faults
@@ -57,10 +58,9 @@ func newProxy(upstream string, d distance) (*proxy, error) {
 		transport: &http.Transport{
 			MaxIdleConnsPerHost: 1024,
 			DisableCompression:  true,
-			ReadBufferSize:      128 << 10,
 		},
-		buffers: sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }},
-		random:  rand.New(rand.NewPCG(1, 2)),
+		reads:  pipes{upstream: upstream},
+		random: rand.New(rand.NewPCG(1, 2)),
 	}
 	p.server = &http.Server{
 		Handler:           p,
@@ -77,6 +77,7 @@ func newProxy(upstream string, d distance) (*proxy, error) {
 func (p *proxy) Close() error {
 	err := p.server.Close()
 	p.transport.CloseIdleConnections()
+	p.reads.close()
 	return err
 }
 
@@ -157,11 +158,14 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer resp.Body.Close()
 	maps.Copy(w.Header(), resp.Header)
 	w.WriteHeader(resp.StatusCode)
-	body := io.Reader(resp.Body)
-	if fate == truncated {
-		body = io.LimitReader(body, resp.ContentLength/2)
+	whole := resp.ContentLength
+	if whole < 0 { // only a listing may be of unknown length
+		whole = math.MaxInt64
 	}
-	sent, err = p.copy(r.Context(), w, body)
+	if fate == truncated {
+		whole /= 2
+	}
+	sent, err = p.copy(r.Context(), w, resp.Body, whole)
 	if fate == truncated {
 		_ = http.NewResponseController(w).Flush() // what was written shall arrive
 	}
@@ -170,36 +174,47 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// forward hands a request on. The answer to a read is one whose body the kernel can forward.
 func (p *proxy) forward(r *http.Request) (*http.Response, error) {
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host = "http", p.upstream
 	out.RequestURI = "" // Host stays: the signature covers it
+	if r.Method == http.MethodGet {
+		return p.reads.roundTrip(out)
+	}
 	return p.transport.RoundTrip(out)
 }
 
-// copy sends a body at the pace of its connection.
-func (p *proxy) copy(ctx context.Context, w io.Writer, body io.Reader) (int64, error) {
-	buf := p.buffers.Get().(*[]byte)
-	defer p.buffers.Put(buf)
+// step is how much is sent at a time: it takes 6 ms at the pace of S3, which is less than what a
+// connection may catch up on.
+const step = 512 << 10
+
+// copy sends n bytes of a body, or all if it has less, at the pace of its connection. What comes
+// from a connection goes to one without passing through this program's memory.
+func (p *proxy) copy(ctx context.Context, w http.ResponseWriter, body io.Reader, n int64) (sent int64, err error) {
 	pace, _ := ctx.Value(paceKey{}).(*pace)
-	var sent int64
-	for {
-		n, readErr := io.ReadFull(body, *buf)
-		if n > 0 {
-			if err := pace.wait(ctx, n); err != nil {
-				return sent, err
-			}
-			m, err := w.Write((*buf)[:n])
-			sent += int64(m)
-			if err != nil {
-				return sent, err
+	if piped, ok := body.(*pipedBody); ok {
+		for sent < n && err == nil {
+			size := min(step, n-sent)
+			if err = pace.wait(ctx, size); err == nil {
+				size, err = piped.sendTo(w, size)
+				sent += size
 			}
 		}
-		switch {
-		case errors.Is(readErr, io.EOF), errors.Is(readErr, io.ErrUnexpectedEOF):
+		return sent, err
+	}
+	body = io.LimitReader(body, n)
+	for {
+		m, err := io.CopyN(w, body, step)
+		sent += m
+		if errors.Is(err, io.EOF) {
 			return sent, nil
-		case readErr != nil:
-			return sent, fmt.Errorf("read from the server: %w", readErr)
+		}
+		if err == nil {
+			err = pace.wait(ctx, m)
+		}
+		if err != nil {
+			return sent, fmt.Errorf("forward a body: %w", err)
 		}
 	}
 }
@@ -215,7 +230,7 @@ type paceKey struct{}
 // timerSlack is what a connection may catch up on, because timers are late.
 const timerSlack = 10 * time.Millisecond
 
-func (p *pace) wait(ctx context.Context, n int) error {
+func (p *pace) wait(ctx context.Context, n int64) error {
 	if p.bytesPerSecond == 0 {
 		return nil
 	}
