@@ -126,10 +126,11 @@ func TestSpansOfAFewBlocksAreReadSideBySideAndComeInOrder(t *testing.T) {
 		if !labels.Equal(got.Labels, want[n].Labels) || len(got.Chunks) != 1 || !bytes.Equal(got.Chunks[0].Data, want[n].Chunks[0].Data) {
 			t.Fatalf("series %d is %s, want %s with its chunk", n, got.Labels, want[n].Labels)
 		}
-		// What was read and is not handed out yet is within the budget.
-		const most = wideRequest*3/4 + goodSpan
+		// What was read and is not handed out yet is within the budget, but for what came twice.
+		reads := &set.(*answer).request.stats.chunks.reads
+		most := wideRequest*3/4 + goodSpan*(1+2*(reads.Hedges.Load()+reads.Retries.Load()))
 		if ahead := m.bytes.Load() - taken; ahead > most {
-			t.Fatalf("%d bytes are held at series %d, want %d at most", ahead, n, int64(most))
+			t.Fatalf("%d bytes are held at series %d, want %d at most", ahead, n, most)
 		}
 		taken += wideChunk
 		set.(storeapi.Reclaimable).Reclaim()
@@ -137,8 +138,10 @@ func TestSpansOfAFewBlocksAreReadSideBySideAndComeInOrder(t *testing.T) {
 	if set.Err() != nil || n != wideSeries {
 		t.Errorf("%d series (%v), want %d", n, set.Err(), wideSeries)
 	}
-	if got := m.bytes.Load(); got > wideSeries*wideChunk*103/100 {
-		t.Errorf("%d bytes were read of %d", got, wideSeries*wideChunk)
+	// Spans neither overlap nor leave out what is between them.
+	needed := set.(storeapi.Counted).Stats().Total().Needed
+	if needed < wideSeries*wideChunk || needed > wideSeries*wideChunk*103/100 {
+		t.Errorf("%d bytes were needed, of chunks with %d", needed, wideSeries*wideChunk)
 	}
 }
 
