@@ -37,7 +37,7 @@ func (p *pipes) roundTrip(r *http.Request) (*http.Response, error) {
 		}
 		resp, err := c.ask(r)
 		if err != nil {
-			c.Close()
+			_ = c.Close() // of no use any more
 			if used {
 				continue
 			}
@@ -90,7 +90,7 @@ func (p *pipes) give(c *pipe) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		c.Close()
+		_ = c.Close()
 		return
 	}
 	p.idle = append(p.idle, c)
@@ -101,7 +101,7 @@ func (p *pipes) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.idle {
-		c.Close()
+		_ = c.Close()
 	}
 	p.idle, p.closed = nil, true
 }
