@@ -30,11 +30,11 @@ func newWorld() *world {
 	return &world{policy: Defaults(), now: time.Unix(0, 0), blocks: map[ulid.ULID]*block.Entry{}, names: map[ulid.ULID]string{}}
 }
 
-// id is the ULID of a name.
+// id is the ULID of a name. It comes before those of outputs, whatever the writer's version makes of these.
 func (w *world) id(name string) ulid.ULID {
 	var id ulid.ULID
 	sum := sha256.Sum256([]byte(name))
-	copy(id[6:], sum[:])
+	copy(id[7:], sum[:])
 	w.names[id] = name
 	return id
 }
