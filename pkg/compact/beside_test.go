@@ -2,7 +2,7 @@ package compact
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -78,10 +78,10 @@ func TestAnyRequestThatEndsInAnErrorIsMadeUpFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := metas(t, reference)
-		for _, kind := range []buckettest.Kind{buckettest.Create, buckettest.List, buckettest.GetRange} {
+		for _, kind := range []buckettest.Kind{buckettest.Create, buckettest.List, buckettest.Get, buckettest.GetRange} {
 			for n := range log.Count(kind) {
 				bkt := fill(t)
-				e := executor(t, buckettest.FailAt(bkt, kind, n+1, buckettest.Before, errors.New("no connection")))
+				e := executor(t, buckettest.FailAt(bkt, kind, n+1, buckettest.Before, fmt.Errorf("no connection: %w", bucket.ErrTransient)))
 				for range 3 { // the first may end before it has begun
 					_ = e.Run(t.Context())
 				}

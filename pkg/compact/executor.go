@@ -15,6 +15,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/planner"
 )
 
@@ -97,7 +98,7 @@ func (e *Executor) openLeases(ctx context.Context) error {
 // look gives what is in the bucket now and what there is to do there.
 func (e *Executor) look(ctx context.Context) (sight, error) {
 	now := e.now() // what is seen may be as old as this
-	set, err := e.blocks.Fetch(ctx)
+	set, err := e.fetch(ctx)
 	if err != nil {
 		return sight{}, fmt.Errorf("look at the bucket: %w", err)
 	}
@@ -115,6 +116,21 @@ func (e *Executor) look(ctx context.Context) (sight, error) {
 	}
 	e.metrics.plan(s.jobs)
 	return s, nil
+}
+
+// fetch looks again where a block could not be read by chance, for a plan without it merges its neighbours: then
+// it is merged a second time with what became of them, and replicas that never met are not deduplicated as well
+// as together. What still cannot be read is left out, so that one block does not stop all.
+func (e *Executor) fetch(ctx context.Context) (*block.Set, error) {
+	const tries = 3
+	for try := 1; ; try++ {
+		set, err := e.blocks.Fetch(ctx)
+		if err != nil || try == tries || !slices.ContainsFunc(set.Unreadable, func(u block.Unreadable) bool {
+			return errors.Is(u.Err, bucket.ErrTransient)
+		}) {
+			return set, err
+		}
+	}
 }
 
 // sizes are those of all blocks in bytes, complete or not.

@@ -164,14 +164,17 @@ func (w *simWorld) exact(key block.GroupKey) bool {
 
 // slack is how many slots away a reader may find a sample instead of the one of an
 // input, by what deduplication promises: 1.5 scrape intervals. Penalty promises
-// nothing; what is asked of it is enough to see that no block is missing.
-func (w *simWorld) slack() int {
+// nothing, and waits for twice the longest hole; what is asked of it is enough to see that blocks are missing.
+func (w *simWorld) slack(stream string) int {
 	switch w.opts.Dedup.Func {
 	case dedup.Chain:
 		return 0
 	case dedup.Default:
 		return 1
 	case dedup.Penalty:
+		if w.untimely[stream] {
+			return 2 * perHour
+		}
 	}
 	return 4
 }

@@ -267,7 +267,7 @@ func (w *simWorld) look() {
 					there.add(slots[i])
 				}
 			}
-			if missing := in.slots[i].without(there.spread(w.slack())); missing != (bits{}) {
+			if missing := in.slots[i].without(there.spread(w.slack(in.stream))); missing != (bits{}) {
 				w.fault("%s of block %s [%s, %s) cannot be read at %s: %x", w.series[i], in.meta.ULID,
 					time.UnixMilli(in.meta.MinTime).UTC().Format("02T15:04"), time.UnixMilli(in.meta.MaxTime).UTC().Format("02T15:04"), need, missing)
 				return

@@ -49,6 +49,9 @@ func TestSimulation(t *testing.T) {
 					t.Fatal(err)
 				}
 				w.simulate(t)
+				if len(w.wrong) > 0 {
+					t.Logf("deduplication %s, retention %v, downsampling %t, out of time %v, %d compactions at a time, %s delay", w.opts.Dedup.Func, w.opts.Policy.Retention, !w.opts.Policy.NoDownsampling, w.untimely, w.opts.Concurrency, w.opts.Policy.DeleteDelay)
+				}
 				for _, text := range w.wrong {
 					t.Error(text)
 				}
@@ -218,12 +221,7 @@ func (w *simWorld) feed(ctx context.Context) {
 					to = min(from+1+w.chance.IntN(4), hour+2)
 				}
 				in := w.input(len(all), int64(from), int64(to), stream, replica)
-				w.untimely[in.stream] = !punctual
-				if w.chance.IntN(40) == 0 {
-					w.see("a broken block")
-					all := slices.Sorted(maps.Keys(reasons()))
-					w.broken[in.meta.ULID] = all[w.chance.IntN(len(all))]
-				}
+				w.about(in, punctual)
 				all = append(all, arrival{due, in})
 			}
 		}
@@ -241,6 +239,18 @@ func (w *simWorld) feed(ctx context.Context) {
 		w.arrive(ctx, a.in)
 	}
 	<-time.After(time.Duration(w.chance.IntN(20)) * time.Hour)
+}
+
+// about notes what a block that will arrive means for its stream.
+func (w *simWorld) about(in *simBlock, punctual bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.untimely[in.stream] = !punctual
+	if w.chance.IntN(40) == 0 {
+		w.saw["a broken block"]++
+		all := slices.Sorted(maps.Keys(reasons()))
+		w.broken[in.meta.ULID] = all[w.chance.IntN(len(all))]
+	}
 }
 
 func (w *simWorld) id(n int) ulid.ULID {
