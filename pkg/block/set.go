@@ -15,6 +15,9 @@ type Entry struct {
 	// Objects are the sizes in bytes of the block's objects by name relative to
 	// the block's directory, from the listing ("index", "chunks/000001", …).
 	Objects map[string]int64
+	// ETags are the versions of index and chunk segments by the same names, as the listing
+	// shows them: reads of another version are refused. They are left out where there are none.
+	ETags map[string]string
 	// Version is another one when the index or a chunk segment is written anew. It may be
 	// empty where the set does not come from a listing.
 	Version string

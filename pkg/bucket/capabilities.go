@@ -35,7 +35,7 @@ var (
 	ErrAccessDenied = contract.ErrAccessDenied
 	// ErrExists says that a put that must create its object found one.
 	ErrExists = contract.ErrExists
-	// ErrChanged says that a put that must replace a known version found another.
+	// ErrChanged says that a put that must replace a known version, or a read of it, found another.
 	ErrChanged = contract.ErrChanged
 	// ErrTransient says that the same call may succeed later by itself.
 	ErrTransient = contract.ErrTransient
@@ -63,6 +63,15 @@ func List(ctx context.Context, b Reader, prefix, after string, fn func(Object) e
 		}
 		return fn(Object{Name: name, Size: attrs.Size, LastModified: attrs.LastModified})
 	}, objstore.WithRecursiveIter())
+}
+
+// GetRangeIfMatch reads a part of an object in the version of o.ETag, or returns ErrChanged.
+// Where b has no versions, or the ETag is empty, it is GetRange.
+func GetRangeIfMatch(ctx context.Context, b Reader, o Object, off, length int64) (io.ReadCloser, error) {
+	if v, ok := b.(contract.VersionReader); ok && o.ETag != "" {
+		return v.GetRangeIfMatch(ctx, o.Name, o.ETag, off, length)
+	}
+	return b.GetRange(ctx, o.Name, off, length)
 }
 
 // UploadIfAbsent uploads a stream under a name that must be free, or returns

@@ -81,12 +81,21 @@ func (b *filesystem) Get(ctx context.Context, name string) (io.ReadCloser, error
 
 // GetRange returns a reader of a part of an object.
 func (b *filesystem) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	return b.GetRangeIfMatch(ctx, name, "", off, length)
+}
+
+// GetRangeIfMatch is GetRange of an object that must have the given ETag, if one is given.
+func (b *filesystem) GetRangeIfMatch(ctx context.Context, name, etag string, off, length int64) (io.ReadCloser, error) {
 	if err := contract.CheckRange(name, off, length); err != nil {
 		return nil, err
 	}
 	f, info, err := b.open(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if etag != "" && etag != fileETag(info) {
+		err := contract.Mark(fmt.Errorf("read %s: it is not the version %s any more", name, etag), ErrChanged)
+		return nil, errors.Join(err, f.Close())
 	}
 	rest := max(0, info.Size()-off)
 	if length >= 0 {

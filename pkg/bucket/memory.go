@@ -126,12 +126,20 @@ func (m *Memory) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 
 // GetRange returns a reader of a part of an object.
 func (m *Memory) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	return m.GetRangeIfMatch(ctx, name, "", off, length)
+}
+
+// GetRangeIfMatch is GetRange of an object that must have the given ETag, if one is given.
+func (m *Memory) GetRangeIfMatch(ctx context.Context, name, etag string, off, length int64) (io.ReadCloser, error) {
 	if err := contract.CheckRange(name, off, length); err != nil {
 		return nil, err
 	}
 	o, err := m.object(ctx, "read", name)
 	if err != nil {
 		return nil, err
+	}
+	if etag != "" && etag != o.etag {
+		return nil, contract.Mark(fmt.Errorf("read %s: it is not the version %s any more", name, etag), ErrChanged)
 	}
 	content := o.content[min(off, int64(len(o.content))):]
 	if length >= 0 {

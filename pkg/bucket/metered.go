@@ -19,6 +19,7 @@ var (
 	_ contract.BatchDeleter  = metered{}
 	_ contract.Checker       = metered{}
 	_ contract.UploadSweeper = metered{}
+	_ contract.VersionReader = metered{}
 	_ Versioned              = meteredVersioned{}
 )
 
@@ -64,8 +65,12 @@ func (m metered) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 }
 
 func (m metered) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	return m.GetRangeIfMatch(ctx, name, "", off, length)
+}
+
+func (m metered) GetRangeIfMatch(ctx context.Context, name, etag string, off, length int64) (io.ReadCloser, error) {
 	o := begin(m.metrics, opGetRange)
-	rc, err := m.Bucket.GetRange(ctx, name, off, length)
+	rc, err := GetRangeIfMatch(ctx, m.Bucket, Object{Name: name, ETag: etag}, off, length)
 	if err != nil {
 		return nil, o.end(err)
 	}

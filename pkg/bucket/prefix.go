@@ -16,6 +16,7 @@ var (
 	_ contract.BatchDeleter  = prefixed{}
 	_ contract.Checker       = prefixed{}
 	_ contract.UploadSweeper = prefixed{}
+	_ contract.VersionReader = prefixed{}
 	_ Versioned              = prefixedVersioned{}
 )
 
@@ -68,6 +69,10 @@ func (p prefixed) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 
 func (p prefixed) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
 	return p.Bucket.GetRange(ctx, p.prefix+name, off, length)
+}
+
+func (p prefixed) GetRangeIfMatch(ctx context.Context, name, etag string, off, length int64) (io.ReadCloser, error) {
+	return GetRangeIfMatch(ctx, p.Bucket, Object{Name: p.prefix + name, ETag: etag}, off, length)
 }
 
 func (p prefixed) Exists(ctx context.Context, name string) (bool, error) {

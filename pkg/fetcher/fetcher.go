@@ -245,7 +245,7 @@ func (f *Fetcher) assemble(dirs map[ulid.ULID]*directory, listed time.Time) *blo
 			set.Unreadable = append(set.Unreadable, block.Unreadable{ID: id, Err: err})
 		case meta != nil:
 			set.Blocks = append(set.Blocks, &block.Entry{
-				Meta: meta.meta, Objects: dir.objects, Version: fmt.Sprintf("%016x", dir.data),
+				Meta: meta.meta, Objects: dir.objects, ETags: dir.etags, Version: fmt.Sprintf("%016x", dir.data),
 				Deletion: marks[block.DeletionMark], NoCompact: marks[block.NoCompactMark], NoDownsample: marks[block.NoDownsampleMark],
 			})
 		default:

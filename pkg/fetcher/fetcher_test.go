@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,6 +118,10 @@ func TestAVersionIsThatOfIndexAndChunks(t *testing.T) {
 			t.Fatalf("versions of two blocks: %+v", set.Blocks)
 		}
 		i := slices.IndexFunc(set.Blocks, func(e *block.Entry) bool { return e.Meta.ULID == id })
+		names := slices.Sorted(maps.Keys(set.Blocks[i].ETags))
+		if want := []string{block.SegmentFile(1), block.IndexFile}; !slices.Equal(names, want) || set.Blocks[i].ETags[block.IndexFile] == "" {
+			t.Fatalf("ETags are %v, want those of %v", set.Blocks[i].ETags, want)
+		}
 		return set.Blocks[i].Version
 	}
 	first := version()

@@ -28,8 +28,9 @@ const (
 
 // directory is what is known of one block.
 type directory struct {
-	objects map[string]int64 // sizes by relative name
-	data    uint64           // stands for the versions of index and chunk segments
+	objects map[string]int64  // sizes by relative name
+	etags   map[string]string // of index and chunk segments
+	data    uint64            // stands for their versions
 	newest  time.Time
 	small   []content // meta.json and marks, by relative name
 }
@@ -149,6 +150,12 @@ func (l *listing) add(o bucket.Object) {
 	}
 	if rel == block.IndexFile || strings.HasPrefix(rel, block.ChunksDir+"/") {
 		dir.data ^= v.hash(rel) // in whatever order they are listed
+		if o.ETag != "" {
+			if dir.etags == nil {
+				dir.etags = map[string]string{}
+			}
+			dir.etags[rel] = o.ETag
+		}
 	}
 	if rel == block.MetaFile || slices.Contains(block.MarkKinds(), block.MarkKind(rel)) {
 		dir.small = append(dir.small, content{rel: rel, version: v})

@@ -20,13 +20,14 @@ type Object struct {
 	// Size is in bytes.
 	Size int64
 	// Version tells objects apart that had this name one after the other, such as
-	// an ETag does. It may be empty where names are not used again.
+	// an ETag does. It may be empty where names are not used again. The bucket is asked
+	// for the bytes of this version.
 	Version string
 }
 
 // bucketRanges is the part of a bucket that the cache needs.
 type bucketRanges interface {
-	GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error)
+	GetRange(ctx context.Context, o Object, off, length int64) (io.ReadCloser, error)
 }
 
 // Cache reads objects by range. It is safe for concurrent use.

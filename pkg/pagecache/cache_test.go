@@ -27,7 +27,7 @@ type fakeBucket struct {
 	wait func(ctx context.Context) error
 }
 
-func (f *fakeBucket) GetRange(ctx context.Context, _ string, off, length int64) (io.ReadCloser, error) {
+func (f *fakeBucket) GetRange(ctx context.Context, _ Object, off, length int64) (io.ReadCloser, error) {
 	f.requests.Add(1)
 	f.bytes.Add(length)
 	if f.wait != nil {

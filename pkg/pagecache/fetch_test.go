@@ -42,7 +42,7 @@ type remote struct {
 	requests, flying, mostFlying atomic.Int64
 }
 
-func (r *remote) GetRange(ctx context.Context, _ string, off, length int64) (io.ReadCloser, error) {
+func (r *remote) GetRange(ctx context.Context, _ Object, off, length int64) (io.ReadCloser, error) {
 	n := r.requests.Add(1)
 	flying := r.flying.Add(1)
 	for most := r.mostFlying.Load(); flying > most && !r.mostFlying.CompareAndSwap(most, flying); most = r.mostFlying.Load() {

@@ -232,7 +232,7 @@ func (w *flow) open(f *fetcher, u *Usage) error {
 	f.metrics.requests.Inc()
 	// A client that asks again by itself must not make the bucket look slow.
 	ctx := httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GetConn: func(string) { w.asked.Store(time.Now().UnixNano()) }})
-	body, err := f.bkt.GetRange(ctx, w.object.Name, w.off, w.end-w.off)
+	body, err := f.bkt.GetRange(ctx, w.object, w.off, w.end-w.off)
 	if err != nil {
 		return err
 	}

@@ -111,8 +111,8 @@ type breaking struct {
 	every atomic.Int64
 }
 
-func (b *breaking) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
-	rc, err := b.fakeBucket.GetRange(ctx, name, off, length)
+func (b *breaking) GetRange(ctx context.Context, o Object, off, length int64) (io.ReadCloser, error) {
+	rc, err := b.fakeBucket.GetRange(ctx, o, off, length)
 	if every := b.every.Load(); err == nil && every > 0 && length > every {
 		return io.NopCloser(io.MultiReader(io.LimitReader(rc, every), errReader{io.ErrUnexpectedEOF})), nil
 	}
@@ -171,8 +171,8 @@ type stalling struct {
 	stalled atomic.Int64
 }
 
-func (b *stalling) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
-	rc, err := b.fakeBucket.GetRange(ctx, name, off, length)
+func (b *stalling) GetRange(ctx context.Context, o Object, off, length int64) (io.ReadCloser, error) {
+	rc, err := b.fakeBucket.GetRange(ctx, o, off, length)
 	if err != nil || b.requests.Load() > 1 {
 		return rc, err
 	}
@@ -245,13 +245,13 @@ type narrow struct {
 	free chan struct{}
 }
 
-func (b *narrow) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+func (b *narrow) GetRange(ctx context.Context, o Object, off, length int64) (io.ReadCloser, error) {
 	select {
 	case b.free <- struct{}{}:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for a connection: %w", context.Cause(ctx))
 	}
-	rc, err := b.fakeBucket.GetRange(ctx, name, off, length)
+	rc, err := b.fakeBucket.GetRange(ctx, o, off, length)
 	return &connection{Reader: rc, end: sync.OnceFunc(func() { <-b.free })}, err
 }
 

@@ -21,6 +21,7 @@ type openBlock struct {
 	meta    *block.Meta
 	labels  labels.Labels // external ones of its series
 	objects map[string]int64
+	etags   map[string]string
 	version string // of the objects
 
 	turn chan struct{} // holds one token, which guards what follows
@@ -35,6 +36,7 @@ func newOpenBlock(e *block.Entry) *openBlock {
 		meta:    e.Meta,
 		labels:  e.Meta.SeriesLabels(),
 		objects: e.Objects,
+		etags:   e.ETags,
 		version: e.Version,
 		turn:    make(chan struct{}, 1),
 	}
@@ -83,9 +85,15 @@ func (b *openBlock) directoryName() string {
 
 // segment names the n-th chunk segment, counted from zero as references do.
 func (b *openBlock) segment(n int) (pagecache.Object, error) {
-	size, ok := b.objects[block.SegmentFile(n+1)]
+	object, ok := b.object(block.SegmentFile(n + 1))
 	if !ok {
-		return pagecache.Object{}, fmt.Errorf("%w: a chunk is in segment %d, which the block %s has not", errCorruptChunk, n+1, b.meta.ULID)
+		return object, fmt.Errorf("%w: a chunk is in segment %d, which the block %s has not", errCorruptChunk, n+1, b.meta.ULID)
 	}
-	return pagecache.Object{Name: block.SegmentName(b.meta.ULID, n+1), Size: size, Version: b.version}, nil
+	return object, nil
+}
+
+// object is one of the block's, if the listing has it.
+func (b *openBlock) object(rel string) (pagecache.Object, bool) {
+	size, ok := b.objects[rel]
+	return pagecache.Object{Name: block.ObjectName(b.meta.ULID, rel), Size: size, Version: versionText(b.etags[rel], b.version)}, ok
 }

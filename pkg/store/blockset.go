@@ -189,7 +189,7 @@ func planAll(parts []part, want block.TimeRange, allowed, fallback block.Resolut
 // found, with the blocks that were made of what it was made of.
 func (st *stream) heirs(gone *pick) (heirs []part) {
 	for _, p := range st.parts {
-		blocks := slices.DeleteFunc(slices.Clone(p.blocks), func(b *openBlock) bool { return !inherits(b.meta, gone.block.meta) })
+		blocks := slices.DeleteFunc(slices.Clone(p.blocks), func(b *openBlock) bool { return b == gone.block || !inherits(b.meta, gone.block.meta) })
 		for _, s := range gone.shards() {
 			switch {
 			case len(blocks) == 0:

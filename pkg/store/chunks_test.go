@@ -151,6 +151,7 @@ func TestAWrongByteInMemoryIsReadAgain(t *testing.T) {
 	bkt := bucket.NewMemory()
 	dir, meta, want := writeBlock(t, 20, block.Raw)
 	e := upload(t, bkt, dir, meta)
+	e.ETags = nil // what rots has the version that it had
 	name := block.SegmentName(meta.ULID, 1)
 	whole, err := os.ReadFile(filepath.Join(dir, block.SegmentFile(1)))
 	if err != nil {

@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/thanos-io/objstore"
 	"go.uber.org/goleak"
 
 	"github.com/varve-io/varve/pkg/block"
@@ -22,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // upload puts a block's directory into a bucket.
-func upload(t testing.TB, bkt *bucket.Memory, dir string, meta *block.Meta) *block.Entry {
+func upload(t testing.TB, bkt objstore.Bucket, dir string, meta *block.Meta) *block.Entry {
 	t.Helper()
 	e := &block.Entry{Meta: meta, Objects: map[string]int64{}}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -43,11 +45,27 @@ func upload(t testing.TB, bkt *bucket.Memory, dir string, meta *block.Meta) *blo
 	if err != nil {
 		t.Fatalf("upload block %s: %v", meta.ULID, err)
 	}
+	e.ETags = etags(t, bkt, meta.ULID)
 	return e
 }
 
+// etags are the versions of a block's objects, as a listing shows them.
+func etags(t testing.TB, bkt bucket.Reader, id ulid.ULID) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := bucket.List(context.Background(), bkt, id.String(), "", func(o bucket.Object) error {
+		_, rel, _ := block.ParseName(o.Name)
+		all[rel] = o.ETag
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("list block %s: %v", id, err)
+	}
+	return all
+}
+
 // add builds a block and uploads it.
-func add(t testing.TB, bkt *bucket.Memory, s blocktest.Spec) *block.Entry {
+func add(t testing.TB, bkt objstore.Bucket, s blocktest.Spec) *block.Entry {
 	t.Helper()
 	dir, meta := blocktest.Dir(t, s)
 	return upload(t, bkt, dir, meta)

@@ -59,7 +59,7 @@ func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Register
 	if o.Cache.Dir == "" {
 		o.Cache.Dir = filepath.Join(o.Dir, "pages")
 	}
-	cache, err := pagecache.New(bkt, o.Cache, log, reg)
+	cache, err := pagecache.New(&versions{bkt: bkt, log: log}, o.Cache, log, reg)
 	if err != nil {
 		return nil, err
 	}

@@ -226,6 +226,7 @@ func TestABadBlockIsAWarningOrAnError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bkt := bucket.NewMemory()
 			good, bad := add(t, bkt, ups(2, 0, hour, 1)), add(t, bkt, ups(2, hour, 2*hour, 1))
+			bad.ETags = nil // what rots has the version that it had
 			object := block.ObjectName(bad.Meta.ULID, tc.object)
 			if tc.change == nil {
 				if err := bkt.Delete(t.Context(), object); err != nil {

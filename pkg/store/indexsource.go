@@ -17,11 +17,11 @@ type indexSource struct {
 
 // indexSource returns where a block's index is.
 func (g *Gateway) indexSource(b *openBlock) (blockindex.Source, error) {
-	size, ok := b.objects[block.IndexFile]
+	object, ok := b.object(block.IndexFile)
 	if !ok {
 		return nil, fmt.Errorf("%w: the listing has no such object", blockindex.ErrCorrupt)
 	}
-	return &indexSource{g, pagecache.Object{Name: block.IndexName(b.meta.ULID), Size: size, Version: b.version}}, nil
+	return &indexSource{g, object}, nil
 }
 
 // Size is what the listing says.

@@ -76,12 +76,12 @@ func (g *Gateway) LabelValues(ctx context.Context, name string, req *storeapi.La
 	})
 }
 
-// labels gathers what fn adds for every block that a request concerns. The
-// matchers that fn gets are those that the external labels do not answer.
-func (g *Gateway) labels(
-	ctx context.Context, req *storeapi.LabelsRequest,
-	fn func(ctx context.Context, b *openBlock, matchers []*labels.Matcher, add func(string)) error,
-) ([]string, annotations.Annotations, error) {
+// labelsOf adds what a block has for a request of labels. The matchers are those that
+// its external labels do not answer.
+type labelsOf func(ctx context.Context, b *openBlock, matchers []*labels.Matcher, add func(string)) error
+
+// labels gathers what fn adds for every block that a request concerns.
+func (g *Gateway) labels(ctx context.Context, req *storeapi.LabelsRequest, fn labelsOf) ([]string, annotations.Annotations, error) {
 	if err := req.Validate(); err != nil {
 		return nil, nil, err
 	}
@@ -104,15 +104,23 @@ func (g *Gateway) labels(
 		defer mu.Unlock()
 		found[s] = struct{}{}
 	}
+	ask := func(ctx context.Context, blocks ...labelBlock) error {
+		for _, b := range blocks {
+			if err := fn(ctx, b.openBlock, b.matchers, add); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	eg, ectx := errgroup.WithContext(ctx)
 	eg.SetLimit(4 * runtime.GOMAXPROCS(0))
 	for _, b := range blocks {
 		eg.Go(func() error {
-			err := fn(ectx, b.openBlock, b.matchers, add)
-			if err == nil {
-				return nil
+			err := ask(ectx, b)
+			if heirs := g.labelHeirs(req, b, err); len(heirs) > 0 {
+				err = ask(ectx, heirs...)
 			}
-			if errors.Is(err, storeapi.ErrLimit) {
+			if err == nil || errors.Is(err, storeapi.ErrLimit) {
 				return err
 			}
 			err = fmt.Errorf("block %s is missing: %w", b.meta.ULID, err)
@@ -135,6 +143,19 @@ func (g *Gateway) labels(
 		sorted = sorted[:req.Limit]
 	}
 	return sorted, warnings, nil
+}
+
+// labelHeirs returns the blocks of now that hold what a block held that is gone, as err says.
+func (g *Gateway) labelHeirs(req *storeapi.LabelsRequest, gone labelBlock, err error) []labelBlock {
+	if err == nil || !g.gone(err) {
+		return nil
+	}
+	blocks, _ := g.labelBlocks(req)
+	heirs := slices.DeleteFunc(blocks, func(b labelBlock) bool { return b.openBlock == gone.openBlock || !inherits(b.meta, gone.meta) })
+	if len(heirs) > 0 {
+		g.metrics.replanned.Inc()
+	}
+	return heirs
 }
 
 // reportLabels logs and counts what a request for labels took, at its end.

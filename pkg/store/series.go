@@ -168,7 +168,7 @@ func (r *request) replace(gone *blockStream) ([]*blockStream, error) {
 // inherits reports whether m was made of what gone was made of.
 func inherits(m, gone *block.Meta) bool {
 	if m.ULID == gone.ULID {
-		return false
+		return true // it was written anew
 	}
 	for name, value := range m.Thanos.Labels {
 		if name != block.ShardLabel && gone.Thanos.Labels[name] != value {

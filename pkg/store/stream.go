@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/varve-io/varve/pkg/blockindex"
-	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/merge"
 	"github.com/varve-io/varve/pkg/pagecache"
 	"github.com/varve-io/varve/pkg/series"
@@ -261,7 +260,7 @@ func (s *blockStream) end() bool {
 		s.failed = s.failure
 		return false
 	}
-	if !s.replaces && (errors.Is(s.failure, bucket.ErrNotFound) || g.bkt.IsObjNotFoundErr(s.failure)) {
+	if !s.replaces && g.gone(s.failure) {
 		if heirs, err := s.r.replace(s); err == nil && len(heirs) > 0 {
 			g.metrics.replanned.Inc()
 			s.heirs = s.r.start(heirs)

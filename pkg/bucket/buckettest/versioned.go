@@ -27,6 +27,7 @@ func runVersioned(t *testing.T, open func(t *testing.T) objstore.Bucket) {
 		{"one of many racing creators wins", checkRacingCreators},
 		{"racing increments lose none", checkRacingIncrements},
 		{"listing and reading agree on the version", checkListedVersion},
+		{"parts are read of one version", checkReadsOfVersions},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := open(t)
@@ -69,6 +70,49 @@ func checkVersions(t *testing.T, b objstore.Bucket, v bucket.Versioned) {
 	}
 	if got := download(t, b, "x"); got != "4" {
 		t.Errorf("content at the end: got %q, want %q", got, "4")
+	}
+}
+
+// checkReadsOfVersions reads ranges of versions that the listing showed.
+func checkReadsOfVersions(t *testing.T, b objstore.Bucket, _ bucket.Versioned) {
+	listed := func() (o bucket.Object) {
+		t.Helper()
+		err := bucket.List(t.Context(), b, "x", "", func(each bucket.Object) error {
+			o = each
+			return nil
+		})
+		if err != nil || o.ETag == "" {
+			t.Fatalf("list: got %+v, %v, want an object with an ETag", o, err)
+		}
+		return o
+	}
+	read := func(o bucket.Object, off, length int64) (string, error) {
+		r, err := bucket.GetRangeIfMatch(t.Context(), b, o, off, length)
+		if err != nil {
+			return "", err
+		}
+		content, err := io.ReadAll(r)
+		return string(content), errors.Join(err, r.Close())
+	}
+	upload(t, b, "x", "0123456789")
+	first := listed()
+	upload(t, b, "x", "abcdefghij")
+	for _, tc := range []struct {
+		o           bucket.Object
+		off, length int64
+		want        string
+		err         error
+	}{
+		{listed(), 2, 3, "cde", nil},
+		{listed(), 0, -1, "abcdefghij", nil},
+		{bucket.Object{Name: "x"}, 2, 3, "cde", nil},
+		{first, 2, 3, "", bucket.ErrChanged},
+		{first, 0, -1, "", bucket.ErrChanged},
+		{bucket.Object{Name: "absent", ETag: first.ETag}, 2, 3, "", bucket.ErrNotFound},
+	} {
+		if got, err := read(tc.o, tc.off, tc.length); got != tc.want || !errors.Is(err, tc.err) {
+			t.Errorf("%d bytes at %d of %+v: got %q, %v, want %q, %v", tc.length, tc.off, tc.o, got, err, tc.want, tc.err)
+		}
 	}
 }
 

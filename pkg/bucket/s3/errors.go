@@ -199,14 +199,18 @@ func marked(err, mark error) error {
 	if mark == nil {
 		return err
 	}
-	switch code, _ := apiCode(err); code {
-	case "PreconditionFailed", codeConflict:
+	switch code, _ := apiCode(err); {
+	case code == codeConflict, unmet(err):
 		return contract.Mark(err, mark)
-	case "NoSuchKey": // there is no version left to match
+	case code == "NoSuchKey": // there is no version left to match
 		return contract.Mark(err, contract.ErrChanged)
 	}
-	if r := responseOf(err); r != nil && r.StatusCode == http.StatusPreconditionFailed {
-		return contract.Mark(err, mark)
-	}
 	return err
+}
+
+// unmet reports whether the condition of a request did not hold.
+func unmet(err error) bool {
+	code, _ := apiCode(err)
+	r := responseOf(err)
+	return code == "PreconditionFailed" || r != nil && r.StatusCode == http.StatusPreconditionFailed
 }

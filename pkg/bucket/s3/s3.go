@@ -36,6 +36,8 @@ var (
 	_ contract.Versioned    = (*Bucket)(nil)
 	_ contract.BatchDeleter = (*Bucket)(nil)
 	_ contract.Checker      = (*Bucket)(nil)
+
+	_ contract.VersionReader = (*Bucket)(nil)
 )
 
 // Bucket is one bucket of a store. It is safe for concurrent use.
@@ -104,15 +106,28 @@ func (b *Bucket) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 // GetRange returns a reader of a part of an object. One call is one request; who
 // wants a long range fast asks for parts of it in parallel.
 func (b *Bucket) GetRange(ctx context.Context, name string, off, length int64) (io.ReadCloser, error) {
+	return b.GetRangeIfMatch(ctx, name, "", off, length)
+}
+
+// GetRangeIfMatch is GetRange of an object that must have the given ETag, if one is given.
+// The answer is looked at, too: not every store knows conditions of reads.
+func (b *Bucket) GetRangeIfMatch(ctx context.Context, name, etag string, off, length int64) (io.ReadCloser, error) {
 	if err := contract.CheckRange(name, off, length); err != nil {
 		return nil, err
 	}
-	out, err := b.get(ctx, name, off, length)
+	out, err := b.get(ctx, name, etag, off, length)
 	if code, _ := apiCode(err); code == "InvalidRange" { // it starts at or past the end
 		return objstore.ObjectSizerReadCloser{ReadCloser: http.NoBody, Size: func() (int64, error) { return 0, nil }}, nil
 	}
+	if unmet(err) {
+		err = contract.Mark(err, contract.ErrChanged)
+	}
 	if err != nil {
 		return nil, b.explain("read", name, err)
+	}
+	if got := unquote(out.ETag); etag != "" && got != "" && got != etag {
+		err := contract.Mark(fmt.Errorf("it is the version %s, not %s", got, etag), contract.ErrChanged)
+		return nil, errors.Join(b.explain("read", name, err), out.Body.Close())
 	}
 	size := aws.ToInt64(out.ContentLength)
 	if (off > 0 || length >= 0) && out.ContentRange == nil {
@@ -125,7 +140,7 @@ func (b *Bucket) GetRange(ctx context.Context, name string, off, length int64) (
 	}, nil
 }
 
-func (b *Bucket) get(ctx context.Context, name string, off, length int64) (*s3.GetObjectOutput, error) {
+func (b *Bucket) get(ctx context.Context, name, etag string, off, length int64) (*s3.GetObjectOutput, error) {
 	client, err := b.api(ctx)
 	if err != nil {
 		return nil, err
@@ -133,6 +148,9 @@ func (b *Bucket) get(ctx context.Context, name string, off, length int64) (*s3.G
 	in := &s3.GetObjectInput{
 		Bucket: &b.conf.Bucket, Key: &name,
 		SSECustomerAlgorithm: b.encryption.algorithm, SSECustomerKey: b.encryption.key, SSECustomerKeyMD5: b.encryption.digest,
+	}
+	if etag != "" {
+		in.IfMatch = quote(etag)
 	}
 	switch {
 	case length >= 0:
@@ -160,7 +178,7 @@ func (r *body) Read(p []byte) (int, error) {
 
 // GetVersion returns an object and its ETag.
 func (b *Bucket) GetVersion(ctx context.Context, name string) (content []byte, etag string, err error) {
-	out, err := b.get(ctx, name, 0, -1)
+	out, err := b.get(ctx, name, "", 0, -1)
 	if err != nil {
 		return nil, "", b.explain("read", name, err)
 	}

@@ -243,6 +243,31 @@ func TestAServerThatIgnoresRangesIsFoundOut(t *testing.T) {
 	}
 }
 
+func TestAServerThatIgnoresVersionsIsFoundOut(t *testing.T) {
+	var condition atomic.Value
+	b := open(t, before(t, real(t), func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || r.URL.Path != "/bkt/x" {
+			return false
+		}
+		condition.Store(r.Header.Get("If-Match"))
+		w.Header().Set("ETag", `"new"`)
+		w.Header().Set("Content-Range", "bytes 5-6/10")
+		w.WriteHeader(http.StatusPartialContent)
+		_, _ = io.WriteString(w, "56")
+		return true
+	}))
+	if _, err := b.GetRangeIfMatch(t.Context(), "x", "old", 5, 2); !errors.Is(err, bucket.ErrChanged) || condition.Load() != `"old"` {
+		t.Errorf("the version that was, under the condition %v: got %v, want ErrChanged", condition.Load(), err)
+	}
+	rc, err := b.GetRangeIfMatch(t.Context(), "x", "new", 5, 2)
+	if err != nil {
+		t.Fatalf("the version that is: %v", err)
+	}
+	if got, err := io.ReadAll(rc); string(got) != "56" || errors.Join(err, rc.Close()) != nil {
+		t.Errorf("the version that is: got %q, %v", got, err)
+	}
+}
+
 func TestABodyThatBreaksOffIsTransient(t *testing.T) {
 	b := open(t, before(t, real(t), func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodGet || r.URL.Path != "/bkt/x" {

@@ -25,8 +25,9 @@ var (
 	// ErrExists says that a put that must create its object found one, or that
 	// another writer is creating it right now.
 	ErrExists = errors.New("object exists already")
-	// ErrChanged says that a put that must replace a known version found another
-	// version, or none, or that another writer is replacing it right now.
+	// ErrChanged says that a put that must replace a known version, or a read of one, found
+	// another version, or that another writer is replacing it right now. A put says it also
+	// when there is none.
 	ErrChanged = errors.New("object changed meanwhile")
 	// ErrTransient says that the same call may succeed later without anybody
 	// changing anything: the network, a timeout, an overloaded or broken server.
@@ -87,6 +88,13 @@ type Versioned interface {
 	// PutIfMatch replaces the version etag of a small object and returns the ETag
 	// of the new version, or ErrChanged.
 	PutIfMatch(ctx context.Context, name string, content []byte, etag string) (newETag string, err error)
+}
+
+// VersionReader is a bucket that reads parts of one version of an object.
+type VersionReader interface {
+	// GetRangeIfMatch is GetRange of the version etag, or ErrChanged if the object is
+	// another one by now. All that it brings is of that version.
+	GetRangeIfMatch(ctx context.Context, name, etag string, off, length int64) (io.ReadCloser, error)
 }
 
 // BatchDeleter is a bucket that deletes many objects with few requests.
