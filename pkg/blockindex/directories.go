@@ -124,7 +124,7 @@ func (d *Directories) guessTail(size int64, chunks uint64) int64 {
 // which its labels and their postings are a steady share.
 func withoutChunks(size int64, chunks uint64) float64 {
 	const reference = 14 // bytes
-	return max(float64(size)-reference*float64(chunks), float64(size)/64)
+	return max(float64(size)-reference*float64(chunks), float64(size)/8)
 }
 
 // learnTail notes that an index of size bytes needed its last n bytes.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -166,10 +167,15 @@ func (f *fetcher) ask(ctx context.Context, u *Usage, p *part) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // the slower request
 	answers := make(chan answer, 2)
+	var came atomic.Int64 // bytes of the request that comes first
 	begin := func(w *flow, hedged bool) {
 		f.running.Go(func() {
 			defer f.slots.release()
-			data, err := f.request(ctx, u, p, w)
+			progress := &came
+			if hedged {
+				progress = new(atomic.Int64)
+			}
+			data, err := f.request(ctx, u, request{p, w, progress})
 			answers <- answer{data, err, hedged}
 		})
 	}
@@ -195,7 +201,7 @@ func (f *fetcher) ask(ctx context.Context, u *Usage, p *part) ([]byte, error) {
 			if flying == 2 {
 				continue
 			}
-			if !f.mayHedge() {
+			if !f.pace.late(came.Load(), n, time.Since(start)) || !f.mayHedge() {
 				late.Reset(f.pace.slowAfter(n))
 				continue
 			}
@@ -221,8 +227,16 @@ func (f *fetcher) mayHedge() bool {
 	return true
 }
 
-// request reads a part from a flow, by a request of its own if w is nil. It holds a slot.
-func (f *fetcher) request(ctx context.Context, u *Usage, p *part, w *flow) (_ []byte, err error) {
+// request is one for a part, from a flow, or by itself if that is nil.
+type request struct {
+	part *part
+	flow *flow
+	came *atomic.Int64 // counts the bytes while they come
+}
+
+// request makes a request. It holds a slot.
+func (f *fetcher) request(ctx context.Context, u *Usage, r request) (_ []byte, err error) {
+	p, w := r.part, r.flow
 	if w == nil {
 		w = newFlow(ctx, p.object, p.off, p.end)
 		defer w.drop()
@@ -253,6 +267,7 @@ func (f *fetcher) request(ctx context.Context, u *Usage, p *part, w *flow) (_ []
 		var k int
 		k, err = w.body.Read(data[read:])
 		if read += k; k > 0 {
+			r.came.Add(int64(k))
 			if first == 0 {
 				first = time.Since(start)
 			}

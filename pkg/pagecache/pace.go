@@ -100,6 +100,14 @@ func (p *pace) slowAfter(n int64) time.Duration {
 	return max(minLate, time.Duration(p.slow*p.expected(n)*float64(time.Second)))
 }
 
+// late reports whether a request of which so many of n bytes came in that time would be
+// overtaken by a new one: not if what is left comes sooner at its pace so far.
+func (p *pace) late(came, n int64, took time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return float64(n-came)*took.Seconds() > p.expected(n)*float64(came)
+}
+
 // hedge reports whether one more hedge may be made, and books it.
 func (p *pace) hedge() bool {
 	p.mu.Lock()

@@ -158,22 +158,38 @@ func (s *blockStream) fill(ctx context.Context, all []wanted, from chunkReader) 
 	if err != nil {
 		return nil, err
 	}
-	for i, r := range runs {
-		b := ranges[i].Bytes
+	for i := range runs {
+		runs[i].Bytes = ranges[i].Bytes
+	}
+	samples, err := s.take(ctx, runs)
+	if err == nil {
+		err = s.r.usage.readSamples(samples)
+	}
+	if err != nil {
+		lease.Release()
+		return nil, err
+	}
+	return lease, nil
+}
+
+// take sets the chunks of runs that were read, and counts their samples while their bytes are
+// at hand.
+func (s *blockStream) take(ctx context.Context, runs []run) (samples int, err error) {
+	for _, r := range runs {
 		for _, c := range r.chunks {
 			from := int64(c.off) - r.Off
-			rec, err := s.chunk(ctx, r.Object, int64(c.off), b[from:min(from+int64(c.size), r.Len)])
+			rec, err := s.chunk(ctx, r.Object, int64(c.off), r.Bytes[from:min(from+int64(c.size), r.Len)])
 			if errors.Is(err, errCorruptChunk) {
 				err = s.leaveOut(err)
 			}
 			if err != nil {
-				lease.Release()
-				return nil, err
+				return samples, err
 			}
 			c.into.Encoding, c.into.Data = rec.encoding, rec.data
+			samples += numSamples(*c.into)
 		}
 	}
-	return lease, nil
+	return samples, nil
 }
 
 // runs sorts chunks and joins those that touch.

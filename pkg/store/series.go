@@ -212,8 +212,10 @@ func (a *answer) Next() bool {
 		a.last = at.Labels
 	}
 	samples := 0
-	for _, c := range at.Chunks {
-		samples += numSamples(c)
+	if r.usage.limits.ResponseSamples > 0 { // else nobody asks, and to look at all chunks once more takes time
+		for _, c := range at.Chunks {
+			samples += numSamples(c)
+		}
 	}
 	if err := r.usage.answerSeries(samples); err != nil {
 		return a.end(err)

@@ -108,7 +108,7 @@ func (s *blockStream) load(ctx context.Context, next *span, from chunkReader) {
 		return
 	}
 	if next.lease, next.err = s.fill(ctx, next.wanted, from); next.err == nil {
-		next.series, next.err = s.whole(next.series)
+		next.series = s.whole(next.series)
 	}
 	clear(next.wanted) // not to keep what is handed out
 	select {
@@ -119,21 +119,20 @@ func (s *blockStream) load(ctx context.Context, next *span, from chunkReader) {
 }
 
 // whole leaves out the chunks that could not be had, and series without others.
-func (s *blockStream) whole(loaded []series.Series) ([]series.Series, error) {
-	kept := loaded[:0]
-	samples, chunks := 0, 0
+func (s *blockStream) whole(loaded []series.Series) []series.Series {
+	kept, n := loaded[:0], 0
+	missing := func(c series.Chunk) bool { return c.Data == nil }
 	for _, l := range loaded {
-		l.Chunks = slices.DeleteFunc(l.Chunks, func(c series.Chunk) bool { return c.Data == nil })
-		for _, c := range l.Chunks {
-			samples += numSamples(c)
+		if slices.ContainsFunc(l.Chunks, missing) {
+			l.Chunks = slices.DeleteFunc(l.Chunks, missing)
 		}
-		if chunks += len(l.Chunks); len(l.Chunks) > 0 {
+		if n += len(l.Chunks); len(l.Chunks) > 0 {
 			kept = append(kept, l)
 		}
 	}
-	s.r.g.metrics.chunks.Add(float64(chunks))
-	s.r.stats.numChunks.Add(int64(chunks))
-	return kept, s.r.usage.readSamples(samples)
+	s.r.g.metrics.chunks.Add(float64(n))
+	s.r.stats.numChunks.Add(int64(n))
+	return kept
 }
 
 const (
