@@ -167,15 +167,11 @@ func (f *fetcher) ask(ctx context.Context, u *Usage, p *part) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // the slower request
 	answers := make(chan answer, 2)
-	var came atomic.Int64 // bytes of the request that comes first
+	var came atomic.Int64 // bytes so far
 	begin := func(w *flow, hedged bool) {
 		f.running.Go(func() {
 			defer f.slots.release()
-			progress := &came
-			if hedged {
-				progress = new(atomic.Int64)
-			}
-			data, err := f.request(ctx, u, request{p, w, progress})
+			data, err := f.request(ctx, u, request{p, w, &came})
 			answers <- answer{data, err, hedged}
 		})
 	}
@@ -201,7 +197,7 @@ func (f *fetcher) ask(ctx context.Context, u *Usage, p *part) ([]byte, error) {
 			if flying == 2 {
 				continue
 			}
-			if !f.pace.late(came.Load(), n, time.Since(start)) || !f.mayHedge() {
+			if !f.mayHedge(came.Load(), n, time.Since(start)) {
 				late.Reset(f.pace.slowAfter(n))
 				continue
 			}
@@ -215,9 +211,10 @@ func (f *fetcher) ask(ctx context.Context, u *Usage, p *part) ([]byte, error) {
 	}
 }
 
-// mayHedge takes a slot for a hedge, if there is one that nobody else needs.
-func (f *fetcher) mayHedge() bool {
-	if !f.slots.calm() || !f.slots.try() {
+// mayHedge takes a slot for a hedge of a request of which so many of n bytes came in that
+// time, if there is one that nobody else needs.
+func (f *fetcher) mayHedge(came, n int64, took time.Duration) bool {
+	if !f.pace.late(came, n, took) || !f.slots.calm() || !f.slots.try() {
 		return false
 	}
 	if !f.pace.hedge() {
