@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
 	"go.uber.org/goleak"
 
@@ -417,6 +418,47 @@ func TestDeleteTakesMetaFirstAndTheMarkLast(t *testing.T) {
 		}
 		if got := content(t, b); len(got) != 1 {
 			t.Errorf("repeated after %d changes: left are %d objects, want that of the neighbour alone", left, len(got))
+		}
+	}
+}
+
+// TestDeletingTogetherIsDeletingEach kills the deletion of two blocks between any two changes.
+func TestDeletingTogetherIsDeletingEach(t *testing.T) {
+	dir, meta := fixture(t)
+	other := meta.ULID
+	other[15] ^= 1
+	both := []ulid.ULID{meta.ULID, other}
+	fill := func(left int) *mortal {
+		b := &mortal{Memory: marked(t, meta, dir), left: left}
+		for name, data := range content(t, b) {
+			if rel, ok := strings.CutPrefix(name, meta.ULID.String()); ok {
+				if err := b.Memory.Upload(t.Context(), other.String()+rel, strings.NewReader(data)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return b
+	}
+	b := fill(-1)
+	if err := blockio.DeleteAll(t.Context(), b, both); err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, b); len(got) != 1 {
+		t.Errorf("left are %d objects, want that of the neighbour alone", len(got))
+	}
+	for left := range len(b.log) {
+		b := fill(left)
+		if err := blockio.DeleteAll(t.Context(), b, both); !errors.Is(err, errCrash) {
+			t.Fatalf("killed after %d changes: got error %v, want %v", left, err, errCrash)
+		}
+		got := content(t, b)
+		for _, id := range both {
+			_, complete := got[block.MetaName(id)]
+			_, mark := got[block.MarkName(id, block.DeletionMark)]
+			_, index := got[block.IndexName(id)]
+			if complete && !index || !mark && index {
+				t.Errorf("killed after %d changes, block %s: meta.json present: %t, mark: %t, index: %t", left, id, complete, mark, index)
+			}
 		}
 	}
 }

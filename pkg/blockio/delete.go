@@ -10,6 +10,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 	"github.com/thanos-io/objstore"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/bucket"
@@ -42,12 +43,35 @@ func Unmark(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, kind block.M
 // After a crash at any point it is simply called again; a block that is not
 // there is no error.
 func Delete(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) error {
-	present, err := Objects(ctx, bkt, id)
-	if err != nil {
-		return fmt.Errorf("delete block %s: %w", id, err)
-	}
-	return remove(ctx, bkt, id, present)
+	return DeleteAll(ctx, bkt, []ulid.ULID{id})
 }
+
+// DeleteAll is Delete for several blocks. They go through its steps together, so that a
+// store which deletes in batches gets few requests.
+func DeleteAll(ctx context.Context, bkt objstore.Bucket, ids []ulid.ULID) error {
+	present := make([]map[string]int64, len(ids))
+	g, looking := errgroup.WithContext(ctx)
+	g.SetLimit(looksAtOnce)
+	for i, id := range ids {
+		g.Go(func() (err error) {
+			if present[i], err = Objects(looking, bkt, id); err != nil {
+				return fmt.Errorf("delete block %s: %w", id, err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	var steps deletion
+	for i, id := range ids {
+		steps.add(id, present[i])
+	}
+	return steps.do(ctx, bkt)
+}
+
+// looksAtOnce is of how many blocks is asked at a time what there is.
+const looksAtOnce = 16
 
 // Clean removes what an upload left that was never completed. A block that has its
 // meta.json by now is left alone.
@@ -59,24 +83,18 @@ func Clean(ctx context.Context, bkt objstore.Bucket, id ulid.ULID) error {
 	if _, complete := present[block.MetaFile]; complete {
 		return nil
 	}
-	return remove(ctx, bkt, id, present)
+	var steps deletion
+	steps.add(id, present)
+	return steps.do(ctx, bkt)
 }
 
-// remove deletes the objects of a block that are present.
-func remove(ctx context.Context, bkt objstore.Bucket, id ulid.ULID, present map[string]int64) error {
-	for _, names := range deletionSteps(id, present) {
-		if err := bucket.DeleteAll(ctx, bkt, names); err != nil {
-			return fmt.Errorf("delete block %s: %w", id, err)
-		}
-	}
-	return nil
-}
+// deletion are the names to delete; each step begins when the one before is done, its
+// own names go in any order.
+type deletion [4][]string
 
-// deletionSteps gives the names to delete; each step begins when the one before
-// is done, its own names go in any order.
-func deletionSteps(id ulid.ULID, present map[string]int64) [][]string {
+// add sorts the objects of a block that are present into their steps.
+func (d *deletion) add(id ulid.ULID, present map[string]int64) {
 	const meta, data, mark, dirs = 0, 1, 2, 3
-	steps := make([][]string, 4)
 	for rel := range present {
 		step := data
 		switch {
@@ -87,15 +105,27 @@ func deletionSteps(id ulid.ULID, present map[string]int64) [][]string {
 		case rel == "" || strings.HasSuffix(rel, "/"):
 			step = dirs
 		}
-		steps[step] = append(steps[step], block.ObjectName(id, rel))
+		d[step] = append(d[step], block.ObjectName(id, rel))
 	}
-	kept := steps[:0]
-	for _, names := range steps {
-		if len(names) > 0 {
-			// From the last name to the first: a directory's marker goes after what is below it.
-			slices.SortFunc(names, func(a, b string) int { return strings.Compare(b, a) })
-			kept = append(kept, names)
+}
+
+// namesAtOnce is how many objects go with one call. Where the store deletes one by one it lasts for
+// seconds, well below what a lease does.
+const namesAtOnce = 250
+
+// do deletes.
+func (d *deletion) do(ctx context.Context, bkt objstore.Bucket) error {
+	for _, names := range d {
+		if len(names) == 0 {
+			continue
+		}
+		// From the last name to the first: a directory's marker goes after what is below it.
+		slices.SortFunc(names, func(a, b string) int { return strings.Compare(b, a) })
+		for some := range slices.Chunk(names, namesAtOnce) {
+			if err := bucket.DeleteAll(ctx, bkt, some); err != nil {
+				return fmt.Errorf("delete blocks: %w", err)
+			}
 		}
 	}
-	return kept
+	return nil
 }

@@ -50,23 +50,26 @@ func kindOf(j planner.Job) string {
 	return "unknown"
 }
 
-// do does one job and logs how it ended. The context is that of its lease.
-func (e task) do(ctx context.Context, j planner.Job) error {
-	kind := kindOf(j)
+// do does a job, or small ones of the same kind together, and logs how that ended. The
+// context is that of their lease.
+func (e task) do(ctx context.Context, jobs []planner.Job) error {
+	kind := kindOf(jobs[0])
 	began := time.Now()
-	err := leaseEnd(ctx, e.run(withProgress(ctx, e.moved), j))
-	switch {
-	case err == nil:
-		e.metrics.jobs.WithLabelValues(kind).Inc()
-		e.log.Info("job done", "kind", kind, "job", j, "took", time.Since(began).Round(time.Millisecond))
-	case ctx.Err() == nil:
-		e.metrics.failures.WithLabelValues(kind).Inc()
-		e.log.Warn("job ended with an error", "kind", kind, "class", classify(err), "job", j, "err", err)
+	err := leaseEnd(ctx, e.run(withProgress(ctx, e.moved), jobs))
+	for _, j := range jobs {
+		switch {
+		case err == nil:
+			e.metrics.jobs.WithLabelValues(kind).Inc()
+			e.log.Info("job done", "kind", kind, "job", j, "took", time.Since(began).Round(time.Millisecond))
+		case ctx.Err() == nil:
+			e.metrics.failures.WithLabelValues(kind).Inc()
+			e.log.Warn("job ended with an error", "kind", kind, "class", classify(err), "job", j, "err", err)
+		}
 	}
 	return err
 }
 
-// task is one job at work, with the bucket as its lease lets it see it.
+// task is a job at work, or several small ones, with the bucket as its lease lets it see it.
 type task struct {
 	*Executor
 	bkt     objstore.Bucket
@@ -75,22 +78,35 @@ type task struct {
 	moved   *progress
 }
 
-func (e task) run(ctx context.Context, j planner.Job) error {
-	switch j := j.(type) {
+func (e task) run(ctx context.Context, jobs []planner.Job) error {
+	switch j := jobs[0].(type) {
 	case planner.Compact:
 		return e.compact(ctx, j)
 	case planner.Downsample:
 		return e.downsample(ctx, j)
-	case planner.Expire:
-		return e.markDeleted(ctx, j.Block.ULID, j.Reason)
-	case planner.Retire:
-		return e.markDeleted(ctx, j.ID, "replaced by "+j.By.String())
-	case planner.Delete:
-		return blockio.Delete(ctx, e.bkt, j.ID)
 	case planner.Clean:
 		return blockio.Clean(ctx, e.bkt, j.ID)
+	case planner.Expire, planner.Retire, planner.Delete:
+		return e.all(ctx, jobs)
 	}
-	return fmt.Errorf("a job of type %T is not known here", j)
+	return fmt.Errorf("a job of type %T is not known here", jobs[0])
+}
+
+// all does small jobs together.
+func (e task) all(ctx context.Context, jobs []planner.Job) error {
+	var marks []block.Mark
+	var gone []ulid.ULID
+	for _, j := range jobs {
+		switch j := j.(type) {
+		case planner.Expire:
+			marks = append(marks, deletion(j.Block.ULID, j.Reason))
+		case planner.Retire:
+			marks = append(marks, deletion(j.ID, "replaced by "+j.By.String()))
+		case planner.Delete:
+			gone = append(gone, j.ID)
+		}
+	}
+	return errors.Join(e.mark(ctx, marks...), blockio.DeleteAll(ctx, e.bkt, gone))
 }
 
 // compact writes the block that replaces the sources, then marks them.
@@ -103,16 +119,12 @@ func (e task) compact(ctx context.Context, j planner.Compact) error {
 	if err != nil {
 		return e.setAside(ctx, err, block.NoCompactMark, j.Sources)
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(marksAtOnce)
-	for _, m := range j.Sources {
-		g.Go(func() error { return e.markDeleted(ctx, m.ULID, details) })
+	marks := make([]block.Mark, len(j.Sources))
+	for i, m := range j.Sources {
+		marks[i] = deletion(m.ULID, details)
 	}
-	return g.Wait()
+	return e.mark(ctx, marks...)
 }
-
-// marksAtOnce is how many marks one job puts at a time.
-const marksAtOnce = 16
 
 // free leaves out coarser forms whose names are being removed; jobs of their own find other names.
 func (e task) free(o output) output {
@@ -203,11 +215,21 @@ func largest(sources []*block.Meta) ulid.ULID {
 	return slices.MaxFunc(sources, func(a, b *block.Meta) int { return cmp.Compare(a.Stats.NumSeries, b.Stats.NumSeries) }).ULID
 }
 
-func (e task) markDeleted(ctx context.Context, id ulid.ULID, details string) error {
-	return e.mark(ctx, block.Mark{Kind: block.DeletionMark, ID: id, Details: details})
+// deletion is the mark of a block that is to go.
+func deletion(id ulid.ULID, details string) block.Mark {
+	return block.Mark{Kind: block.DeletionMark, ID: id, Details: details}
 }
 
-func (e task) mark(ctx context.Context, m block.Mark) error {
-	m.Time = e.now().Unix()
-	return blockio.Mark(ctx, e.bkt, m)
+// marksAtOnce is how many marks are put at a time.
+const marksAtOnce = 16
+
+// mark puts marks side by side.
+func (e task) mark(ctx context.Context, marks ...block.Mark) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(marksAtOnce)
+	for _, m := range marks {
+		m.Time = e.now().Unix()
+		g.Go(func() error { return blockio.Mark(ctx, e.bkt, m) })
+	}
+	return g.Wait()
 }

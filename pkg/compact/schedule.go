@@ -25,9 +25,9 @@ type schedule struct {
 	*Executor
 	summary Summary
 
-	listed time.Time     // when the last look at the bucket began
-	jobs   []planner.Job // of the last plan, not started yet
-	stale  bool          // something changed since
+	listed time.Time // when the last look at the bucket began
+	queue            // of the last plan
+	stale  bool      // something changed since
 	// leaving are the names that outputs may not have.
 	leaving map[ulid.ULID]bool
 
@@ -52,7 +52,7 @@ type holding struct {
 }
 
 type outcome struct {
-	job   planner.Job
+	jobs  []planner.Job
 	err   error
 	moved *progress
 }
@@ -108,7 +108,7 @@ func (s *schedule) run(ctx context.Context) error {
 // result joins what was set aside and what was given up in this run.
 func (s *schedule) result() error {
 	left := map[string]bool{}
-	for _, j := range s.jobs {
+	for j := range s.left() {
 		left[j.String()] = true
 	}
 	maps.DeleteFunc(s.errs, func(job string, err error) bool { return classify(err) != corrupt && !left[job] })
@@ -123,8 +123,8 @@ func (s *schedule) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	jobs := seen.jobs
-	s.jobs, s.leaving, s.stale = slices.Clone(jobs), seen.leaving, false
+	jobs := slices.Clone(seen.jobs)
+	s.leaving, s.stale = seen.leaving, false
 	maps.DeleteFunc(s.used, func(_ ulid.ULID, ended int) bool { return ended < s.leases.looks })
 	clear(s.elsewhere)
 	planned := map[string]bool{}
@@ -143,33 +143,31 @@ func (s *schedule) plan(ctx context.Context) error {
 		_, _ = h.Write([]byte(s.leases.holder + stream))
 		order[stream] = h.Sum64()
 	}
-	slices.SortStableFunc(s.jobs, func(a, b planner.Job) int { return cmp.Compare(order[a.Stream()], order[b.Stream()]) })
+	slices.SortStableFunc(jobs, func(a, b planner.Job) int { return cmp.Compare(order[a.Stream()], order[b.Stream()]) })
+	s.queue = newQueue(jobs)
 	return nil
 }
 
 // start starts every job that may, gives leases back that serve none, and returns
-// how many it started.
+// how many it started. It looks at each job of a plan once: what keeps one back, but for
+// a place, lasts until the next plan.
 func (s *schedule) start(ctx context.Context) (started int) {
-	rest := s.jobs[:0]
-	for _, j := range s.jobs {
-		if ctx.Err() != nil || !s.ready(j) {
-			rest = append(rest, j)
-			continue
-		}
-		h := s.lease(ctx, j)
-		switch {
-		case h == nil:
-			rest = append(rest, j)
-		case s.unseen(h):
-			s.stale = true
-			rest = append(rest, j)
-		default:
-			s.launch(h, j)
-			started++
+	for _, kind := range kinds() {
+		for ctx.Err() == nil && s.free[kind] > 0 {
+			j := s.peek(kind)
+			if j == nil {
+				break
+			}
+			h := s.holdingFor(ctx, j)
+			if h == nil {
+				s.pass(kind)
+				continue
+			}
+			jobs := s.take(kind, s.batchable)
+			s.launch(h, jobs)
+			started += len(jobs)
 		}
 	}
-	clear(s.jobs[len(rest):])
-	s.jobs = rest
 	if time.Since(s.published) >= publishInterval {
 		s.board.waits(s.waiting())
 		s.published = time.Now()
@@ -183,12 +181,37 @@ func (s *schedule) start(ctx context.Context) (started int) {
 	return started
 }
 
+// holdingFor gives the lease under which a job may be started, or nil if it may not before the next plan.
+func (s *schedule) holdingFor(ctx context.Context, j planner.Job) *holding {
+	if !s.ready(j) {
+		return nil
+	}
+	h := s.lease(ctx, j)
+	if h != nil && s.unseen(h) {
+		s.stale = true
+		return nil
+	}
+	return h
+}
+
+// batchable reports whether a job is done together with others of its kind and stream.
+// What failed before is done alone, so that it fails alone.
+func (s *schedule) batchable(j planner.Job) bool {
+	switch j.(type) {
+	case planner.Delete, planner.Expire, planner.Retire:
+		_, failed := s.failure(j)
+		return !failed && s.ready(j)
+	case planner.Compact, planner.Downsample, planner.Clean:
+	}
+	return false
+}
+
 // unseen reports whether what another process did before is not in the plan.
 func (s *schedule) unseen(h *holding) bool { return h.since >= s.leases.looks }
 
-// ready reports whether nothing but a lease is missing for a job.
+// ready reports whether nothing but a lease and a place is missing for a job.
 func (s *schedule) ready(j planner.Job) bool {
-	if s.free[kindOf(j)] == 0 || s.elsewhere[s.leases.key(j.Stream())] {
+	if s.elsewhere[s.leases.key(j.Stream())] {
 		return false
 	}
 	if _, paused := s.paused(j); paused {
@@ -200,13 +223,19 @@ func (s *schedule) ready(j planner.Job) bool {
 	})
 }
 
-// paused reports whether a job ended with an error and is not tried again yet, and with what.
-// Naming a job costs more than all else that is asked of one that waits, and mostly none has failed.
-func (s *schedule) paused(j planner.Job) (failure, bool) {
+// failure gives that of the last attempt at a job, if it ended with an error. Naming a job
+// costs more than all else that is asked of one that waits, and mostly none has failed.
+func (s *schedule) failure(j planner.Job) (failure, bool) {
 	if len(s.failed) == 0 {
 		return failure{}, false
 	}
 	f, failed := s.failed[j.String()]
+	return f, failed
+}
+
+// paused reports whether a job ended with an error and is not tried again yet, and with what.
+func (s *schedule) paused(j planner.Job) (failure, bool) {
+	f, failed := s.failure(j)
 	return f, failed && time.Now().Before(f.notBefore)
 }
 
@@ -242,17 +271,19 @@ func (s *schedule) lease(ctx context.Context, j planner.Job) *holding {
 	return h
 }
 
-// launch runs a job on its own.
-func (s *schedule) launch(h *holding, j planner.Job) {
+// launch runs jobs of one kind on their own, at one place.
+func (s *schedule) launch(h *holding, jobs []planner.Job) {
 	h.running++
 	s.running++
-	s.free[kindOf(j)]--
-	for _, id := range j.Blocks() {
-		s.used[id] = inUse
-	}
+	s.free[kindOf(jobs[0])]--
 	t := task{s.Executor, fence(s.bkt, h.lease), s.leaving, s.listed, &progress{}}
-	s.board.started(j, t.moved)
-	go func() { s.outcomes <- outcome{j, t.do(h.ctx, j), t.moved} }()
+	for _, j := range jobs {
+		for _, id := range j.Blocks() {
+			s.used[id] = inUse
+		}
+		s.board.started(j, t.moved)
+	}
+	go func() { s.outcomes <- outcome{jobs, t.do(h.ctx, jobs), t.moved} }()
 }
 
 // wait waits for the end of a job, or until it is worth looking again.
@@ -268,32 +299,40 @@ func (s *schedule) wait(ctx context.Context) {
 	}
 }
 
-// end takes the outcome of a job.
+// end takes the outcome of jobs.
 func (s *schedule) end(o outcome) {
-	h := s.held[s.leases.key(o.job.Stream())]
+	first := o.jobs[0]
+	h := s.held[s.leases.key(first.Stream())]
 	h.running--
 	s.running--
-	s.free[kindOf(o.job)]++
+	s.free[kindOf(first)]++
 	s.stale = true
-	s.board.ended(o.job)
 	s.summary.BytesRead += o.moved.read.Load()
 	s.summary.BytesWritten += o.moved.written.Load()
-	for _, id := range o.job.Blocks() {
-		s.used[id] = s.leases.looks
+	for _, j := range o.jobs {
+		s.board.ended(j)
+		for _, id := range j.Blocks() {
+			s.used[id] = s.leases.looks
+		}
+		s.judge(j, o.err)
 	}
+}
+
+// judge takes how a job ended.
+func (s *schedule) judge(j planner.Job, err error) {
 	switch {
-	case o.err == nil:
+	case err == nil:
 		s.summary.Done++
-		delete(s.failed, o.job.String())
-		delete(s.errs, o.job.String())
-	case classify(o.err) == lost:
-		s.log.Info("job left to another compactor", "job", o.job, "err", o.err)
-	case classify(o.err) == resource && s.shrink(o.job):
+		delete(s.failed, j.String())
+		delete(s.errs, j.String())
+	case classify(err) == lost:
+		s.log.Info("job left to another compactor", "job", j, "err", err)
+	case classify(err) == resource && s.shrink(j):
 		s.summary.Failed++
-		s.log.Info("job is made smaller, it took more disk or memory than there is", "job", o.job)
+		s.log.Info("job is made smaller, it took more disk or memory than there is", "job", j)
 	default:
 		s.summary.Failed++
-		s.fail(o.job, o.err)
+		s.fail(j, err)
 	}
 }
 
@@ -307,12 +346,22 @@ func (s *schedule) fail(j planner.Job, err error) {
 // wake is when something may be started that may not now.
 func (s *schedule) wake() time.Time {
 	at := s.listed.Add(s.opts.RefreshInterval)
-	for _, j := range s.jobs {
-		if t := s.possible(j); t.Before(at) && t.After(time.Now()) {
-			at = t
-		}
+	if t := s.next(); !t.IsZero() && t.Before(at) {
+		at = t
 	}
 	return at
+}
+
+// next is when the first of the jobs may be tried again that were not started and wait
+// for a time to come; it is zero if there are none. Only jobs that were passed over do.
+func (s *schedule) next() (first time.Time) {
+	now := time.Now()
+	for j := range s.passedOver() {
+		if t := s.possible(j); t.After(now) && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
 }
 
 // possible is when a job may be tried again that was not started; for one that
@@ -333,12 +382,8 @@ func (s *schedule) possible(j planner.Job) time.Time {
 // worthWaiting reports whether a job may be tried again so soon that Run stays
 // for it.
 func (s *schedule) worthWaiting() bool {
-	for _, j := range s.jobs {
-		if t := s.possible(j); t.After(time.Now()) && time.Until(t) <= s.opts.LeaseDuration {
-			return true
-		}
-	}
-	return false
+	t := s.next()
+	return !t.IsZero() && time.Until(t) <= s.opts.LeaseDuration
 }
 
 // drain waits for the jobs that run and gives all leases back.

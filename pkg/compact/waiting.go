@@ -35,10 +35,10 @@ const publishInterval = time.Second
 
 // waiting says of every job that is not begun what it waits for.
 func (s *schedule) waiting() []waitingJob {
-	list := make([]waitingJob, len(s.jobs))
-	for i, j := range s.jobs {
+	var list []waitingJob
+	for j := range s.left() {
 		f, _ := s.paused(j)
-		list[i] = waitingJob{job: j, why: s.why(j), until: s.possible(j), failure: f}
+		list = append(list, waitingJob{job: j, why: s.why(j), until: s.possible(j), failure: f})
 	}
 	return list
 }
@@ -63,8 +63,8 @@ func (s *schedule) why(j planner.Job) wait {
 func (s *schedule) sumUp() {
 	sum := &s.summary
 	sum.EndedAt = time.Now().UTC()
-	sum.Left = len(s.jobs)
-	for _, j := range s.jobs {
+	for j := range s.left() {
+		sum.Left++
 		if s.elsewhere[s.leases.key(j.Stream())] {
 			sum.Elsewhere++
 		}
