@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"sync/atomic"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/bucket"
@@ -15,6 +17,7 @@ type ReadAhead struct {
 	window int64
 	gate   chan struct{}
 	single bool // no window is fetched before it is asked for
+	opened atomic.Int64
 }
 
 const (
@@ -27,7 +30,9 @@ const (
 // NewReadAhead is for objects of which so many are read at a time, within about
 // so many bytes of memory, by so many requests at a time.
 func NewReadAhead(memory int64, objects, requests int) *ReadAhead {
-	window := memory / int64(2*max(objects, 1)) // the one that is read, and the next
+	// The one that is read, and behind its middle the next: objects that are read side by
+	// side are at different places in their windows, so half of them hold two.
+	window := memory * 2 / int64(3*max(objects, 1))
 	return &ReadAhead{window: min(max(window, minWindow), maxWindow), gate: make(chan struct{}, requests)}
 }
 
@@ -37,14 +42,22 @@ func Sparse(requests int) *ReadAhead {
 	return &ReadAhead{window: minWindow, gate: make(chan struct{}, requests), single: true}
 }
 
+// object makes an object that is read in this way.
+func (r *ReadAhead) object(bkt bucket.Reader, name string, size int64) *Object {
+	const golden = 0.618034 // its multiples lie evenly, however many they are
+	_, part := math.Modf(golden * float64(r.opened.Add(1)))
+	return &Object{bkt: bkt, name: name, size: size, ahead: r, shift: int64(part * float64(r.window))}
+}
+
 // Object is an object that is mostly read from front to end: in windows, the next
-// of which is fetched while one is used. Any other order works and is slower. It is
+// of which is fetched while the second half of one is used. Any other order works and is slower. It is
 // used by one goroutine, and closed when nothing reads it any more.
 type Object struct {
 	bkt   bucket.Reader
 	name  string
 	size  int64
 	ahead *ReadAhead
+	shift int64 // windows that are read ahead end at multiples of their size, and so much before
 	cur   window
 	next  *fetching
 }
@@ -87,6 +100,9 @@ func (o *Object) At(ctx context.Context, off, n int64) ([]byte, error) {
 		return nil, nil
 	}
 	if o.cur.holds(off) && n <= o.cur.end()-off {
+		if o.next == nil && o.cur.end()-off < int64(len(o.cur.data)/2) {
+			o.goOn(ctx)
+		}
 		return o.cur.from(off)[:n:n], nil
 	}
 	var joined []byte
@@ -136,19 +152,29 @@ func (o *Object) move(ctx context.Context, off int64) error {
 		return f.err
 	}
 	o.cur = f.window
-	if end := o.cur.end(); end < o.size && !o.ahead.single {
-		o.next = o.fetch(ctx, end)
-	}
 	return nil
 }
 
+// goOn begins to fetch the window behind the current one.
+func (o *Object) goOn(ctx context.Context) {
+	if end := o.cur.end(); end < o.size && !o.ahead.single {
+		o.next = o.fetch(ctx, end)
+	}
+}
+
 func (o *Object) fetch(ctx context.Context, off int64) *fetching {
-	if o.size <= o.ahead.window {
+	size := o.ahead.window
+	switch {
+	case o.size <= size:
 		off = 0 // one request brings all of it
+	case !o.ahead.single:
+		if size -= (off + o.shift) % size; size < minWindow {
+			size += o.ahead.window
+		}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	f := &fetching{
-		window: window{off: off}, size: min(o.ahead.window, o.size-off),
+		window: window{off: off}, size: min(size, o.size-off),
 		done: make(chan struct{}), cancel: cancel,
 	}
 	go func() {
@@ -180,7 +206,7 @@ func readRange(ctx context.Context, bkt bucket.Reader, name string, off, n int64
 
 // again is the same object, of which nothing was read.
 func (o *Object) again() *Object {
-	return &Object{bkt: o.bkt, name: o.name, size: o.size, ahead: o.ahead}
+	return o.ahead.object(o.bkt, o.name, o.size)
 }
 
 // Close ends reading ahead and lets go of what was read, which stays valid for

@@ -30,13 +30,12 @@ func Open(ctx context.Context, bkt bucket.Reader, meta *block.Meta, index, segme
 	}
 	r := &Remote{}
 	for _, rel := range slices.Sorted(maps.Keys(sizes)) {
-		o := &Object{bkt: bkt, name: block.ObjectName(meta.ULID, rel), size: sizes[rel], ahead: segments}
+		name, size := block.ObjectName(meta.ULID, rel), sizes[rel]
 		switch {
 		case rel == block.IndexFile:
-			o.ahead = index
-			r.Index = o
+			r.Index = index.object(bkt, name, size)
 		case isData(rel):
-			r.Segments = append(r.Segments, o)
+			r.Segments = append(r.Segments, segments.object(bkt, name, size))
 		}
 	}
 	return r, nil

@@ -366,19 +366,40 @@ func (s *sourceSet) entry() error {
 		return err
 	}
 	d := decoder{b: b}
-	s.places = s.places[:0]
-	for range 2 * d.count() {
-		symbol := d.uvarint()
-		if d.bad || symbol >= uint64(len(s.source.places)) {
-			return damagedf(indexUnreadable, "a label of unknown symbols")
-		}
-		s.places = append(s.places, s.source.places[symbol])
+	symbols := 2 * d.count()
+	if s.places, d.b = appendPlaces(s.places[:0], s.source.places, symbols, d.b); uint64(len(s.places)) != symbols {
+		return damagedf(indexUnreadable, "a label of unknown symbols")
 	}
 	s.metas = d.chunks(s.metas[:0])
 	if d.bad {
 		return damagedf(indexUnreadable, "the entry ends early")
 	}
 	return nil
+}
+
+// appendPlaces reads so many numbers of symbols off the front of b, and gives their places in the
+// table and what is left of b; there are fewer where b ends or a symbol is unknown.
+func appendPlaces(dst, known []uint32, symbols uint64, b []byte) (places []uint32, rest []byte) {
+	for range symbols {
+		var symbol uint64
+		switch { // most have one byte or two
+		case len(b) > 0 && b[0] < 0x80:
+			symbol, b = uint64(b[0]), b[1:]
+		case len(b) > 1 && b[1] < 0x80:
+			symbol, b = uint64(b[0]&0x7f)|uint64(b[1])<<7, b[2:]
+		default:
+			v, size := binary.Uvarint(b)
+			if size <= 0 {
+				return dst, b
+			}
+			symbol, b = v, b[size:]
+		}
+		if symbol >= uint64(len(known)) {
+			return dst, b
+		}
+		dst = append(dst, known[symbol])
+	}
+	return dst, b
 }
 
 // chunk reads the record of a chunk.

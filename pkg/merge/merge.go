@@ -164,8 +164,16 @@ func (m *merged) Warnings() annotations.Annotations {
 	return all
 }
 
-// normalize sorts chunks and drops repeated ones, in place.
+// normalize sorts chunks and drops repeated ones, in place. Mostly there is nothing to do: the
+// sets follow one another in time.
 func normalize(chunks []series.Chunk) []series.Chunk {
+	n := 1
+	for n < len(chunks) && chunks[n-1].MinTime < chunks[n].MinTime {
+		n++
+	}
+	if n >= len(chunks) {
+		return chunks
+	}
 	slices.SortFunc(chunks, compareChunks)
 	return slices.CompactFunc(chunks, func(a, b series.Chunk) bool { return compareChunks(a, b) == 0 })
 }
