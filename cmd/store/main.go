@@ -15,6 +15,7 @@ import (
 	"github.com/oklog/run"
 	"github.com/prometheus/common/version"
 
+	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/daemon"
 	"github.com/varve-io/varve/pkg/fetcher"
@@ -71,11 +72,16 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 	o.fetcher.CacheDir = filepath.Join(o.store.Dir, "metas")
 	blocks := fetcher.New(bkt, o.fetcher, d.Logger, d.Registry)
 
+	var known *block.Set
 	syncBlocks := func(ctx context.Context) error {
 		set, err := blocks.Fetch(ctx)
-		if err != nil {
-			return fmt.Errorf("fetch blocks: %w", err)
+		switch {
+		case err != nil && known != nil:
+			return fmt.Errorf("look at the bucket (the %d blocks of %s are answered for on): %w", len(known.Blocks), known.Listed.UTC().Format(time.RFC3339), err)
+		case err != nil:
+			return fmt.Errorf("look at the bucket: %w", err)
 		}
+		known = set
 		if err := gateway.Sync(ctx, set); err != nil {
 			return fmt.Errorf("sync blocks: %w", err)
 		}
@@ -133,7 +139,7 @@ func retried(fn func(context.Context) error, log *slog.Logger) func(context.Cont
 				return nil
 			}
 			if ctx.Err() == nil {
-				log.Warn("blocks not known, trying again", "retry_in", pause, "err", err)
+				log.Warn("bucket not looked at, trying again", "retry_in", pause, "err", err)
 			}
 			select {
 			case <-time.After(pause):

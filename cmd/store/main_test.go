@@ -111,7 +111,7 @@ func TestReadinessSaysWhatKeepsTheFirstSyncAndNoLaterOne(t *testing.T) {
 	r.Ready(t)
 	s3.refuses.Store(true)
 	before := again()
-	logtest.Eventually(t, "a later error", func() bool { return again() > before })
+	logtest.Eventually(t, "a later error", func() bool { return again() > before && strings.Contains(r.Log.String(), "(the 0 blocks of 20") })
 	if status, body := cmdtest.Get(t, ready); status != http.StatusOK {
 		t.Errorf("readiness after a later error: got %d %s, want 200", status, body)
 	}

@@ -100,8 +100,14 @@ func sameAsPrometheus(t *testing.T, dir string, names []string, sets [][]*labels
 		for _, name := range names {
 			want, err := ir.SortedLabelValues(t.Context(), name, nil, ms...)
 			check(t, err)
-			if got, err := x.LabelValues(t.Context(), name, 0, ms...); err != nil || !slices.Equal(got, want) {
-				t.Fatalf("values of %s of %v: got %.200q (%v), want %.200q", name, ms, got, err, want)
+			for _, limit := range []int{0, 1, 7} {
+				want := want
+				if limit > 0 {
+					want = want[:min(limit, len(want))]
+				}
+				if got, err := x.LabelValues(t.Context(), name, limit, ms...); err != nil || !slices.Equal(got, want) {
+					t.Fatalf("values of %s of %v up to %d: got %.200q (%v), want %.200q", name, ms, limit, got, err, want)
+				}
 			}
 		}
 	}

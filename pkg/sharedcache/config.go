@@ -80,6 +80,13 @@ type Redis struct {
 	CacheSize              Bytes `yaml:"cache_size"`
 }
 
+// inMemory is the config section of type IN-MEMORY, which is read for compatibility: how
+// much is kept in memory is said elsewhere.
+type inMemory struct {
+	MaxSize     Bytes `yaml:"max_size"`
+	MaxItemSize Bytes `yaml:"max_item_size"`
+}
+
 // Limits bound what is asked of the servers at once.
 type Limits struct {
 	// MaxAsyncConcurrency are the writers, MaxAsyncBufferSize the values that may wait
@@ -153,6 +160,9 @@ func Parse(content []byte) (*Config, error) {
 	}
 	switch strings.ToUpper(f.Type) {
 	case "", "IN-MEMORY":
+		if err := yaml.UnmarshalStrict(section, &inMemory{}); err != nil {
+			return nil, fmt.Errorf("config of a cache of type IN-MEMORY: %w", err)
+		}
 		return nil, nil //nolint:nilnil // documented: there is nothing to share through
 	case "MEMCACHED":
 		c.Memcached = &Memcached{

@@ -58,6 +58,8 @@ blocks_iter_ttl: 5m
 func TestMistakesInAConfigurationAreNamed(t *testing.T) {
 	for yaml, want := range map[string]string{
 		"type: GROUPCACHE":                                                          `"GROUPCACHE": use IN-MEMORY, MEMCACHED or REDIS`,
+		"{type: IN-MEMORY, config: {max_sice: 1MB}}":                                "max_sice",
+		"{type: MEMCACHED, tll: 1h}":                                                "tll",
 		"{type: MEMCACHED, config: {}}":                                             "addresses is missing",
 		"{type: MEMCACHED, config: {adresses: [x]}}":                                "adresses",
 		"{type: MEMCACHED, config: {addresses: [x]}}":                               "address x: address x: missing port",
