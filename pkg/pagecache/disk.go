@@ -31,6 +31,9 @@ const (
 	// maxQueued are bytes that wait to be written; what comes while there are more is
 	// not kept on disk.
 	maxQueued = 16 << 20
+	// mostPassed is how many pages are remembered that were read in long requests; as many
+	// bytes of them are told apart from what is read for the first time as 4 GiB have.
+	mostPassed = 64 << 10
 	// diskPause is how long a disk that cannot be written to is left alone, and
 	// lookInterval how often somebody looks whether its files are still there.
 	diskPause    = time.Minute
@@ -57,6 +60,7 @@ type disk struct {
 	mu       sync.Mutex
 	index    *diskIndex
 	ghosts   ghosts
+	passed   ghosts // pages that were read in long requests and not kept
 	segments map[uint32]*segment
 	queue    []job
 	queued   int64
@@ -177,6 +181,18 @@ type candidate struct {
 	number int32
 	record
 	file *os.File
+}
+
+// again reports whether a page was read before in a long request, and notes that it was.
+func (d *disk) again(k pageKey) bool {
+	key := k.diskKey()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.index.find(key)) > 0 || d.passed.known[key] {
+		return true
+	}
+	d.passed.add(key, mostPassed)
+	return false
 }
 
 // has reports whether a read of the page is worth a try.

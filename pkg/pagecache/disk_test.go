@@ -446,3 +446,20 @@ func BenchmarkScan(b *testing.B) {
 		})
 	}
 }
+
+func TestALongReadIsKeptOnDiskFromTheSecondTimeOn(t *testing.T) {
+	f := newFake(4 * bulk)
+	c := newCache(t, f, diskOptions(t.TempDir()))
+	const short = pageSize / 2
+	for i, want := range []struct{ read, kept int64 }{{bulk + short, short}, {bulk, bulk + short}, {0, bulk + short}} {
+		mustRead(t, c, f, 0, bulk)
+		mustRead(t, c, f, 2*bulk, short)
+		c.disk.flush()
+		if _, bytes := f.took(); bytes != want.read {
+			t.Errorf("reading it the %d. time: %d bytes came from the bucket, want %d", i+1, bytes, want.read)
+		}
+		if size, _ := dirSize(t, c.opts.Dir); size < want.kept || size > want.kept+want.kept/2 {
+			t.Errorf("after the %d. time %d bytes are on disk, want %d and a little", i+1, size, want.kept)
+		}
+	}
+}

@@ -217,8 +217,8 @@ func pages(pieces []*piece) iter.Seq2[pageKey, []*piece] {
 }
 
 // bulk is what a remote cache is not for, and memory neither, if there is a disk: so
-// much in one request is rarely wanted again, and if it is, it comes from disk, and
-// then to memory.
+// much in one request is rarely wanted again. The second time it goes to disk, for to write
+// what is read once costs as much time as to send it, and from there to memory.
 const bulk = 256 << 10
 
 // settle ends the pieces of a part that came from the bucket, or did not.
@@ -228,8 +228,9 @@ func (b *batch) settle(p *part, err error) {
 		s := c.memory.shard(k)
 		if err == nil {
 			long := p.flow != nil || p.wanted >= bulk
-			onDisk := c.disk != nil && c.toDisk(k, p, pieces)
-			if !onDisk || !long {
+			passes := c.disk != nil && long && !c.disk.again(k)
+			onDisk := c.disk != nil && !passes && c.toDisk(k, p, pieces)
+			if !passes && (!onDisk || !long) {
 				s.hold(k, pieces)
 			}
 			if c.opts.Remote != nil && !long {
