@@ -152,6 +152,12 @@ func TestEveryDamageIsNamed(t *testing.T) {
 		"other counts":              {[]string{"count meta.json -1 "}, 4},
 		"times of another chunk":    {[]string{"outside chunks/"}, 4},
 		"chunks that lie elsewhere": {[]string{"missing chunks/"}, 3},
+		"chunks out of order":       {[]string{"order index "}, 4},
+		"a chunk twice":             {[]string{"overlap index "}, 4},
+		"a chunk of absurd times":   {[]string{"outside chunks/"}, 4},
+		"samples out of order":      {[]string{"malformed chunks/"}, 3},
+		"a chunk of no encoding":    {[]string{"malformed chunks/000001 8 "}, 3},
+		"labels out of order":       {[]string{"order index "}, 4},
 	}
 	for _, damage := range blocktest.Corpus() {
 		t.Run(damage.Name, func(t *testing.T) {

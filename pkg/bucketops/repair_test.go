@@ -91,6 +91,12 @@ func salvageable() map[string]int {
 		"other counts":              1054,
 		"times of another chunk":    1054,
 		"chunks that lie elsewhere": 753,
+		"chunks out of order":       1054,
+		"a chunk twice":             1054,
+		"a chunk of absurd times":   1054,
+		"samples out of order":      934,
+		"a chunk of no encoding":    903,
+		"labels out of order":       1054,
 	}
 }
 

@@ -57,6 +57,12 @@ func quarantine() map[string]reason {
 		"other counts":              mended,
 		"times of another chunk":    mended,
 		"chunks that lie elsewhere": chunkUnreadable,
+		"chunks out of order":       mended,
+		"a chunk twice":             mended,
+		"a chunk of absurd times":   wrongTimes,
+		"samples out of order":      mended, // by who decodes the chunk
+		"a chunk of no encoding":    chunkUnreadable,
+		"labels out of order":       seriesOrder,
 	}
 }
 
@@ -123,7 +129,8 @@ func TestBrokenBlocksHaltNothing(t *testing.T) {
 // checkNamed makes sure that a block was set aside for the reason and is still there, or was merged.
 func checkNamed(t *testing.T, bkt bucket.Reader, id ulid.ULID, because reason, err error) {
 	t.Helper()
-	entry := fetch(t, bkt).Find(id)
+	set := fetch(t, bkt)
+	entry := set.Find(id)
 	if because == mended {
 		if err != nil || entry.NoCompact != nil || entry.Deletion == nil {
 			t.Errorf("the block is not merged: no-compact %v, deletion %v, error %v", entry.NoCompact, entry.Deletion, err)
@@ -135,9 +142,16 @@ func checkNamed(t *testing.T, bkt bucket.Reader, id ulid.ULID, because reason, e
 		t.Errorf("got error %v, want one that blames %s", err, id)
 	case entry.NoCompact == nil || entry.NoCompact.Reason != string(because) || entry.NoCompact.Details == "":
 		t.Errorf("set aside with %+v, want %s and details", entry.NoCompact, because)
-	case entry.Deletion != nil:
-		t.Errorf("marked for deletion: %+v", entry.Deletion)
+	case entry.Deletion != nil && !downsampledTo(set, id, block.OneHour):
+		t.Errorf("marked for deletion before it was downsampled: %+v", entry.Deletion)
 	}
+}
+
+// downsampledTo reports whether readers see a block of the resolution that holds what another does.
+func downsampledTo(set *block.Set, id ulid.ULID, r block.Resolution) bool {
+	return slices.ContainsFunc(set.Blocks, func(e *block.Entry) bool {
+		return e.Deletion == nil && e.Meta.Resolution() == r && slices.Contains(e.Meta.Origin(), id)
+	})
 }
 
 // repairAndGoOn makes what is readable of a block into a new one, which is downsampled where the broken one was not.
@@ -156,12 +170,37 @@ func repairAndGoOn(t *testing.T, bkt objstore.Bucket, id ulid.ULID) {
 		t.Errorf("a run after the repair: %v", err)
 	}
 	made := ulid.MustParse(done[0].What)
-	for _, e := range fetch(t, bkt).Blocks {
-		if e.Deletion == nil && e.Meta.Resolution() == block.FiveMin && slices.Contains(e.Meta.Origin(), id) {
-			return
-		}
+	if downsampledTo(fetch(t, bkt), id, block.FiveMin) {
+		return
 	}
 	t.Errorf("nothing became of block %s, which %s was repaired to", made, id)
+}
+
+// What merging replicas mends, because it decodes them, is met otherwise where a block is merged with
+// the next one of its own replica, and its chunks are passed on as they are.
+func TestABrokenBlockAmongNeighbours(t *testing.T) {
+	dir, _ := blocktest.Breakable(t, blocktest.Spec{Labels: map[string]string{"cluster": "us"}})
+	next, _ := blocktest.Breakable(t, blocktest.Spec{Offset: 2 * time.Hour, Labels: map[string]string{"cluster": "us"}})
+	for name, because := range map[string]reason{
+		"postings":                mended,
+		"the table of postings":   mended,
+		"a label that is another": mended,
+		"another time range":      mended,
+		"other counts":            mended,
+		"times of another chunk":  mended,
+		"chunks out of order":     mended,
+		"a chunk twice":           mended,
+		"a chunk of absurd times": mended, // it overlaps the next, so it is decoded
+		"samples out of order":    wrongTimes,
+		"labels out of order":     seriesOrder,
+	} {
+		t.Run(name, func(t *testing.T) {
+			bkt := bucket.NewMemory()
+			bad := blocktest.DamageNamed(t, name).In(t, bkt, dir)
+			blocktest.Upload(t, bkt, next)
+			checkNamed(t, bkt, bad.ULID, because, executor(t, bkt).Run(t.Context()))
+		})
+	}
 }
 
 // What is wrong with a block is met in downsampling too, where no merge comes before.

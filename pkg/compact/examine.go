@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -99,17 +100,23 @@ func examineChunk(m *block.Meta, c series.Chunk) error {
 	return nil
 }
 
-// examineSamples decodes a chunk whose samples are to lie between the times, inclusive.
+// examineSamples decodes a chunk whose samples are to rise between the times, inclusive.
 func examineSamples(c series.Chunk, from, to int64) error {
 	opened, err := c.Open()
 	if err != nil {
 		return damagedf(chunkUnreadable, "%w", err)
 	}
 	it := opened.Iterator(nil)
+	last := int64(math.MinInt64)
 	for it.Next() != chunkenc.ValNone {
-		if t := it.AtT(); t < from || t > to {
+		t := it.AtT()
+		if t < from || t > to {
 			return damagedf(wrongTimes, "it has a sample at %d", t)
 		}
+		if t <= last {
+			return damagedf(wrongTimes, "it has a sample at %d after one at %d", t, last)
+		}
+		last = t
 	}
 	if err := it.Err(); err != nil {
 		return damagedf(chunkUnreadable, "%w", err)

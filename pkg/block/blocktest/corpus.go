@@ -5,11 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/thanos-io/objstore"
 
@@ -17,7 +20,7 @@ import (
 )
 
 // BreakableLoad has four series of more than one chunk, floats and histograms. A
-// block of it in Segmented(…, 400) has what the damages of Corpus break.
+// block of it in Segmented has what the damages of Corpus break.
 const BreakableLoad = `load 15s
   requests{pod="a"} 1+1x300
   requests{pod="b"} 2+1x300
@@ -32,7 +35,7 @@ func Breakable(t testing.TB, s Spec) (dir string, meta *block.Meta) {
 		s.Load = BreakableLoad
 	}
 	dir, meta = Dir(t, s)
-	Segmented(t, dir, 400)
+	Segmented(t, dir, segmentSize)
 	return dir, meta
 }
 
@@ -82,8 +85,27 @@ func Corpus() []Damage {
 		{"other counts", func(d Damaged) { d.Meta.Stats.NumSamples++ }},
 		{"times of another chunk", func(d Damaged) { d.shift() }},
 		{"chunks that lie elsewhere", func(d Damaged) { d.misplace() }},
+		{"chunks out of order", func(d Damaged) {
+			d.rechunk(func(c []chunks.Meta) []chunks.Meta { c[0], c[1] = c[1], c[0]; return c })
+		}},
+		{"a chunk twice", func(d Damaged) {
+			d.rechunk(func(c []chunks.Meta) []chunks.Meta { return slices.Insert(c, 1, c[0]) })
+		}},
+		{"a chunk of absurd times", func(d Damaged) {
+			d.rechunk(func(c []chunks.Meta) []chunks.Meta { c[len(c)-1].MaxTime = math.MaxInt64 / 2; return c })
+		}},
+		{"samples out of order", func(d Damaged) {
+			d.rechunk(func(c []chunks.Meta) []chunks.Meta { c[0].Chunk = d.backwards(c[0].Chunk); return c })
+		}},
+		{"a chunk of no encoding", func(d Damaged) { d.encode("chunks/000001", 0x7f) }},
+		{"labels out of order", func(d Damaged) {
+			Patch(d.T, d.Dir, d.entries()[1], func(c []byte) { c[1], c[2], c[3], c[4] = c[3], c[4], c[1], c[2] })
+		}},
 	}
 }
+
+// segmentSize is about how much of a breakable block a segment has.
+const segmentSize = 400
 
 // DamageNamed is the damage of Corpus that has the name.
 func DamageNamed(t testing.TB, name string) Damage {
@@ -108,14 +130,16 @@ func (g Damage) In(t testing.TB, bkt objstore.Bucket, dir string) *block.Meta {
 	check(t, os.CopyFS(local, os.DirFS(dir)))
 	broken := *meta
 	g.Break(Damaged{t, local, &broken})
-	for _, f := range meta.Thanos.Files {
+	for _, f := range append(slices.Clone(meta.Thanos.Files), broken.Thanos.Files...) {
 		if f.RelPath == block.MetaFile {
 			continue
 		}
 		name := block.ObjectName(meta.ULID, f.RelPath)
 		data, err := os.ReadFile(filepath.Join(local, f.RelPath))
 		if errors.Is(err, os.ErrNotExist) {
-			check(t, bkt.Delete(t.Context(), name))
+			if err := bkt.Delete(t.Context(), name); !bkt.IsObjNotFoundErr(err) {
+				check(t, err)
+			}
 			continue
 		}
 		check(t, err)
@@ -170,16 +194,115 @@ type byteSlice []byte
 func (b byteSlice) Len() int                    { return len(b) }
 func (b byteSlice) Range(start, end int) []byte { return b[start:end] }
 
+// rechunk changes the chunks of the second series; meta.json knows of the files as they are then.
+// Prometheus' writer takes no chunk that is out of order, so the times are put in behind its back.
+func (d Damaged) rechunk(change func([]chunks.Meta) []chunks.Meta) {
+	d.T.Helper()
+	const second, apart = 1, 1 << 60
+	var times []int64
+	rewrite(d.T, d.Dir, segmentSize, func(series int, metas []chunks.Meta) []chunks.Meta {
+		if series != second {
+			return metas
+		}
+		metas = change(metas)
+		for i := range metas {
+			times = append(times, metas[i].MinTime, metas[i].MaxTime)
+			metas[i].MinTime = int64(i) * apart // which leaves room for any other
+			metas[i].MaxTime = metas[i].MinTime + apart/2
+		}
+		return metas
+	})
+	Patch(d.T, d.Dir, d.entries()[second], func(c []byte) { retime(c[6:], times) }) // behind labels and count
+	d.Meta.Thanos.Files = nil
+	check(d.T, filepath.WalkDir(d.Dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(d.Dir, path)
+		d.Meta.Thanos.Files = append(d.Meta.Thanos.Files, block.File{RelPath: filepath.ToSlash(rel), SizeBytes: info.Size()})
+		return err
+	}))
+}
+
+// retime gives chunks of an index entry other times, without changing its length.
+func retime(c []byte, times []int64) {
+	var fields [][]byte
+	rest, end := c, int64(0)
+	for i := 0; i < len(times); i += 2 {
+		from := binary.AppendUvarint(nil, uint64(times[i]-end))
+		if i == 0 {
+			from = binary.AppendVarint(nil, times[i])
+		}
+		length := binary.AppendUvarint(nil, uint64(times[i+1]-times[i]))
+		for range 2 {
+			_, n := binary.Uvarint(rest)
+			rest = rest[n:]
+		}
+		_, n := binary.Uvarint(rest)
+		fields = append(fields, from, length, slices.Clone(rest[:n]))
+		rest, end = rest[n:], times[i+1]
+	}
+	room := len(c) - len(slices.Concat(fields...))
+	for i, f := range fields {
+		for ; room > 0 && len(f) < binary.MaxVarintLen64-1; room-- {
+			f[len(f)-1] |= 0x80 // a number may be written longer than it has to
+			f = append(f, 0)
+		}
+		fields[i] = f
+	}
+	if copy(c, slices.Concat(fields...)) != len(c) {
+		panic("no room for these times")
+	}
+}
+
+// backwards makes a chunk of the same samples in which the second comes before the first.
+func (d Damaged) backwards(c chunkenc.Chunk) chunkenc.Chunk {
+	d.T.Helper()
+	type sample struct {
+		t int64
+		v float64
+	}
+	var all []sample
+	for it := c.Iterator(nil); it.Next() != chunkenc.ValNone; {
+		t, v := it.At()
+		all = append(all, sample{t, v})
+	}
+	all[0], all[1] = all[1], all[0]
+	out := chunkenc.NewXORChunk()
+	app, err := out.Appender()
+	check(d.T, err)
+	for _, s := range all {
+		app.Append(0, s.t, s.v)
+	}
+	return out
+}
+
+// encode gives the first chunk of a segment another encoding, with the right checksum.
+func (d Damaged) encode(rel string, encoding byte) {
+	d.T.Helper()
+	d.record(rel, func(record []byte) { record[0] = encoding })
+}
+
 // garble makes the first chunk of a segment one that says it has more samples than
 // it has bytes for, with the right checksum.
 func (d Damaged) garble(rel string) {
+	d.T.Helper()
+	d.record(rel, func(record []byte) { record[1], record[2] = 0xff, 0xff })
+}
+
+// record changes encoding and payload of the first chunk of a segment, and puts the checksum right.
+func (d Damaged) record(rel string, change func(record []byte)) {
 	d.T.Helper()
 	data, err := os.ReadFile(d.file(rel))
 	check(d.T, err)
 	const at = 8 // behind the segment's header
 	n, skip := binary.Uvarint(data[at:])
-	record := data[at+skip:][:1+n] // encoding and payload
-	record[1], record[2] = 0xff, 0xff
+	record := data[at+skip:][:1+n]
+	change(record)
 	binary.BigEndian.PutUint32(data[at+skip+len(record):], crc32.Checksum(record, crc32.MakeTable(crc32.Castagnoli)))
 	check(d.T, os.WriteFile(d.file(rel), data, 0o600))
 }

@@ -21,6 +21,13 @@ import (
 // as those of a large block are.
 func Segmented(t testing.TB, dir string, size int64) {
 	t.Helper()
+	rewrite(t, dir, size, func(_ int, metas []chunks.Meta) []chunks.Meta { return metas })
+}
+
+// rewrite writes a local block anew, with what change makes of the chunks of each series,
+// which are counted from zero.
+func rewrite(t testing.TB, dir string, size int64, change func(series int, metas []chunks.Meta) []chunks.Meta) {
+	t.Helper()
 	b, err := tsdb.OpenBlock(promslog.NewNopLogger(), dir, nil, nil)
 	check(t, err)
 	ir, err := b.Index()
@@ -47,6 +54,7 @@ func Segmented(t testing.TB, dir string, size int64) {
 			metas[i].Chunk, _, err = cr.ChunkOrIterable(metas[i])
 			check(t, err)
 		}
+		metas = change(n, metas)
 		check(t, cw.WriteChunks(metas...))
 		check(t, iw.AddSeries(all.At(), builder.Labels(), metas...))
 	}
