@@ -19,7 +19,12 @@ type budget struct {
 // the process' memory limit leaves beside the caches: the rest is for what is not
 // reckoned with, and for garbage.
 func newBudget(o Options) *budget {
-	const besides, unlimited = 64 << 20, 8 // the program itself; requests at once where there is no limit
+	const (
+		besides = 64 << 20 // the program itself
+		// unlimited is how many requests have all their memory at once where there is no
+		// limit; four times as many go on with the least.
+		unlimited = 3
+	)
 	size := o.MemoryBytes
 	if size == 0 {
 		size = unlimited * o.RequestBytes
