@@ -43,7 +43,7 @@ func verify(ctx context.Context, bkt bucket.Reader, d *draft) error {
 	set := s.entries(ctx)
 	for err == nil && set.Next() {
 		if n := int(p.series); d.wanted(n) {
-			one := picked{n, set.At(), slices.Clone(set.metas)}
+			one := pick(n, set)
 			g.Go(func() error { return d.compare(reading, s.again(), one) })
 		}
 		err = p.pass(set, &meta)
@@ -103,6 +103,13 @@ type picked struct {
 	n     int // its number
 	it    *series.Series
 	metas []chunkMeta // as the index tells of its chunks
+}
+
+// pick copies what a set is at, for its chunks get their data while others look at their times.
+func pick(n int, set *sourceSet) picked {
+	it := *set.At()
+	it.Chunks = slices.Clone(it.Chunks)
+	return picked{n, &it, slices.Clone(set.metas)}
 }
 
 // compare reads the chunks of a series of the block s, which it closes.
