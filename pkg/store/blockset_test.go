@@ -130,6 +130,38 @@ func TestVisibleBlocks(t *testing.T) {
 	}
 }
 
+// TestHashmodSharesBlocksOut has three gateways that answer for all blocks, each for some.
+func TestHashmodSharesBlocksOut(t *testing.T) {
+	set := &block.Set{}
+	for i := range 60 {
+		e := entry(t, "a@0-2/raw")
+		e.Meta.ULID[14] = byte(i)
+		e.Meta.Compaction.Sources = []ulid.ULID{e.Meta.ULID}
+		set.Blocks = append(set.Blocks, e)
+	}
+	seen := map[ulid.ULID]int{}
+	for shard := range 3 {
+		o := Defaults()
+		var err error
+		o.Selector, err = ParseSelector(fmt.Appendf(nil, "[{action: hashmod, source_labels: [__block_id], target_label: shard, modulus: 3}, {action: keep, source_labels: [shard], regex: %d}]", shard))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mine := o.visible(set, time.UnixMilli(100*hour))
+		if len(mine) == 0 || len(mine) == len(set.Blocks) {
+			t.Errorf("shard %d has %d of %d blocks", shard, len(mine), len(set.Blocks))
+		}
+		for _, e := range mine {
+			seen[e.Meta.ULID]++
+		}
+	}
+	for _, e := range set.Blocks {
+		if seen[e.Meta.ULID] != 1 {
+			t.Errorf("%d shards have block %s, want 1", seen[e.Meta.ULID], e.Meta.ULID)
+		}
+	}
+}
+
 func TestSelectorsThatChangeLabelsAreRefused(t *testing.T) {
 	for content, want := range map[string]string{
 		"": "",
