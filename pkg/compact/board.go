@@ -28,8 +28,9 @@ type board struct {
 	busy      time.Duration
 	busySince time.Time // zero while none runs
 
-	last  Summary // of the last run
-	alien aliens
+	last   Summary // of the last run
+	alien  aliens
+	leases string // what one lease is for, see Report
 }
 
 // sight is a look at the bucket and what is to be done there.
@@ -126,6 +127,13 @@ func (b *board) ended(j planner.Job) {
 		b.busy += time.Since(b.busySince)
 		b.busySince = time.Time{}
 	}
+}
+
+// leased takes what one lease is for.
+func (b *board) leased(of string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leases = of
 }
 
 // waits takes what waits now.

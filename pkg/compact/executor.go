@@ -87,10 +87,13 @@ func (e *Executor) openLeases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	of := leasesOfStreams
 	if !ok {
+		of = leaseOfBucket
 		l.store, l.whole = advisory{e.bkt}, true
-		e.log.Warn("this object storage has no conditional writes, so one process works on the bucket at a time: run one compactor", "provider", e.bkt.Provider())
+		e.log.Warn("this object storage has no conditional writes, so one process works on the bucket at a time and others stand by", "provider", e.bkt.Provider())
 	}
+	e.board.leased(of)
 	e.leases = l
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/thanos-io/objstore"
 	"go.uber.org/goleak"
 
+	"github.com/varve-io/varve/internal/logtest"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/bucket"
@@ -255,3 +256,33 @@ func TestABucketThatCannotBeListedIsAnError(t *testing.T) {
 type brokenSource struct{}
 
 func (brokenSource) Fetch(context.Context) (*block.Set, error) { return nil, os.ErrPermission }
+
+// A merge that takes its time keeps nothing else from being done, not even in its own stream.
+func TestNothingWaitsForALongMerge(t *testing.T) {
+	bkt := replicas(t, 2)(t)
+	old := blocktest.InBucket(t, bkt, twoHours("a", hour-24*40))
+	e := keeping(t, bkt)
+	e.opts.Policy.DeleteDelay = 0
+	build := e.build
+	begun, goOn := make(chan struct{}, 1), make(chan struct{})
+	e.build = func(ctx context.Context, o output) error {
+		if len(o.sources) > 1 {
+			begun <- struct{}{}
+			<-goOn
+		}
+		return build(ctx, o)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(t.Context()) }()
+	defer func() {
+		close(goOn)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	<-begun
+	logtest.Eventually(t, "an old block to be downsampled twice, expired and deleted", func() bool {
+		set := fetch(t, bkt)
+		return set.Find(old.ULID) == nil && downsampledTo(set, old.ULID, block.FiveMin) && downsampledTo(set, old.ULID, block.OneHour)
+	})
+}

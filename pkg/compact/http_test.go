@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/blockio"
 	"github.com/varve-io/varve/pkg/blockview"
+	"github.com/varve-io/varve/pkg/planner"
 )
 
 // ask gets a page of the compactor.
@@ -123,6 +125,9 @@ func TestTheStatusWhileAJobRuns(t *testing.T) {
 	if q := after.Quarantined; len(q) == 0 || q[0].Block != bad.ULID || q[0].Reason != string(incomplete) || !strings.Contains(q[0].Remedy, "bucket repair --id="+bad.ULID.String()) {
 		t.Errorf("set aside: got %+v", q)
 	}
+	if after.Leases != leasesOfStreams {
+		t.Errorf("leases are of the %s", after.Leases)
+	}
 	if runErr == nil || after.LastRun == nil || after.LastRun.Done == 0 || after.LastRun.Quarantined == 0 || after.LastRun.Left > 0 || after.LastRun.BytesRead == 0 || after.LastRun.BytesWritten == 0 {
 		t.Errorf("the last run: got %+v and error %v", after.LastRun, runErr)
 	}
@@ -209,5 +214,29 @@ func TestBlocksInNoJobSayWhy(t *testing.T) {
 	wellFormed(t, page)
 	if !strings.Contains(page, "In no job yet") {
 		t.Errorf("the page does not say it:\n%s", page)
+	}
+}
+
+// What the page says is in the operator's guide, word for word.
+func TestTheGuideKnowsEveryReason(t *testing.T) {
+	text, err := os.ReadFile("../../docs/compact.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide := strings.ReplaceAll(string(text), "`meta.json`", "meta.json")
+	for r, means := range reasons() {
+		if !strings.Contains(guide, "\n| `"+string(r)+"` | "+means) {
+			t.Errorf("the guide has no row that begins with `%s` | %s", r, means)
+		}
+	}
+	for _, w := range []wait{forPlace, forLease, forPause, forJob, forLook} {
+		if !strings.Contains(guide, "`"+string(w)+"` (") {
+			t.Errorf("the guide does not say what it is to wait for `%s`", w)
+		}
+	}
+	for _, h := range []planner.Hold{planner.HeldFresh, planner.HeldForReplica, planner.HeldForNeighbour, planner.HeldForRange, planner.HeldForCoarser} {
+		if !strings.Contains(guide, "`"+string(h)+"` (") {
+			t.Errorf("the guide does not say what it is to be held for `%s`", h)
+		}
 	}
 }

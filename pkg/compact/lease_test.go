@@ -1,9 +1,11 @@
 package compact
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -171,15 +173,29 @@ func (c careless) PutIfAbsent(ctx context.Context, name string, r io.Reader) (st
 	return "", c.Upload(ctx, name, r)
 }
 
+// forgetful replaces whatever there is.
+type forgetful struct{ *bucket.Memory }
+
+func (f forgetful) PutIfMatch(ctx context.Context, name string, content []byte, _ string) (string, error) {
+	return "", f.Upload(ctx, name, bytes.NewReader(content))
+}
+
 func TestWithoutConditionalWritesOneProcessWorksOnTheBucket(t *testing.T) {
 	for name, bkt := range map[string]objstore.Bucket{
-		"the provider has none": plain{bucket.NewMemory()}, "the store ignores conditions": careless{bucket.NewMemory()},
+		"the provider has none": plain{bucket.NewMemory()}, "the store ignores that something is there": careless{bucket.NewMemory()},
+		"the store ignores what is there": forgetful{bucket.NewMemory()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, b := executor(t, bkt), executor(t, bkt)
 			for _, e := range []*Executor{a, b} {
+				var log bytes.Buffer
+				e.log = slog.New(slog.NewTextHandler(&log, nil))
 				if err := e.Run(t.Context()); err != nil {
 					t.Fatal(err)
+				}
+				const says = "one process works"
+				if page := ask(t, e, "/").Body.String(); !strings.Contains(log.String(), says) || !strings.Contains(page, says) || e.Report().Leases != leaseOfBucket {
+					t.Errorf("nobody is told: report %q, log %s", e.Report().Leases, log.String())
 				}
 			}
 			held, err := a.leases.acquire(t.Context(), a.leases.key(stream))

@@ -17,7 +17,10 @@ type Report struct {
 	// RefreshedAt is when the bucket was looked at; it is absent before the first time.
 	RefreshedAt *time.Time `json:"refreshedAt,omitempty"`
 	// Holder is the name under which this process takes leases.
-	Holder  string    `json:"holder,omitempty"`
+	Holder string `json:"holder,omitempty"`
+	// Leases are of each stream, which any number of processes share, or of the bucket, where its
+	// store has no conditional writes; it is absent before that is known.
+	Leases  string    `json:"leases,omitempty"`
 	Running []Running `json:"running"`
 	// Waiting are jobs in the order in which they will be begun, the first of them if
 	// there are very many: WaitingJobs is their number.
@@ -34,6 +37,12 @@ type Report struct {
 	// LastRun sums up what was done until nothing was left; it is absent before the first time.
 	LastRun *Summary `json:"lastRun,omitempty"`
 }
+
+// What one lease is for.
+const (
+	leasesOfStreams = "stream"
+	leaseOfBucket   = "bucket"
+)
 
 // Running is a job at work in this process.
 type Running struct {
@@ -111,7 +120,7 @@ func (e *Executor) Report() Report {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := Report{
-		Holder: e.holder, Running: b.runningNow(), WaitingJobs: len(b.waiting), Waiting: []Waiting{}, Backlog: b.backlog(), Held: []Held{},
+		Holder: e.holder, Leases: b.leases, Running: b.runningNow(), WaitingJobs: len(b.waiting), Waiting: []Waiting{}, Backlog: b.backlog(), Held: []Held{},
 		Quarantined: []Quarantined{}, Reclaimable: []Reclaimable{}, Neighbours: slices.Clone(b.alien.seen),
 	}
 	if !b.last.EndedAt.IsZero() {
