@@ -23,7 +23,7 @@ func newBudget(o Options) *budget {
 		besides = 64 << 20 // the program itself
 		// unlimited is how many requests have all their memory at once where there is no
 		// limit; four times as many go on with the least.
-		unlimited = 3
+		unlimited = 2
 	)
 	size := o.MemoryBytes
 	if size == 0 {
