@@ -25,6 +25,8 @@ const (
 	// maxWindow a request more does not matter any longer.
 	minWindow = 64 << 10
 	maxWindow = 4 << 20
+	// sparseWindow is for reading little: some chunks of a series, or a header.
+	sparseWindow = 16 << 10
 )
 
 // NewReadAhead is for objects of which so many are read at a time, within about
@@ -39,7 +41,7 @@ func NewReadAhead(memory int64, objects, requests int) *ReadAhead {
 // Sparse is for objects of which something is read here and there: in small windows,
 // each when it is asked for, by so many requests at a time.
 func Sparse(requests int) *ReadAhead {
-	return &ReadAhead{window: minWindow, gate: make(chan struct{}, requests), single: true}
+	return &ReadAhead{window: sparseWindow, gate: make(chan struct{}, requests), single: true}
 }
 
 // object makes an object that is read in this way.

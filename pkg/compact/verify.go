@@ -40,6 +40,7 @@ func verify(ctx context.Context, bkt bucket.Reader, d *draft) error {
 	var p passed
 	g, reading := errgroup.WithContext(ctx)
 	g.SetLimit(sampled)
+	g.Go(func() error { return verifyHeaders(reading, s.again()) })
 	set := s.entries(ctx)
 	for err == nil && set.Next() {
 		if n := int(p.series); d.wanted(n) {
@@ -98,6 +99,17 @@ func (p *passed) end(ctx context.Context, s *source) error {
 	return err
 }
 
+// verifyHeaders looks at the header of each segment of the block s, which it closes.
+func verifyHeaders(ctx context.Context, s *source) error {
+	defer s.Close()
+	for _, segment := range s.files.Segments {
+		if err := checkSegment(ctx, segment); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // picked is a series whose chunks are compared with what was written.
 type picked struct {
 	n     int // its number
@@ -115,7 +127,8 @@ func pick(n int, set *sourceSet) picked {
 // compare reads the chunks of a series of the block s, which it closes.
 func (d *draft) compare(ctx context.Context, s *source, p picked) error {
 	defer s.Close()
-	set := &sourceSet{ctx: ctx, source: s, segment: noSegment}
+	set := &sourceSet{ctx: ctx, source: s}
+	set.segment, _ = p.metas[0].ref.Unpack() // whose header is looked at once for all
 	if err := set.read(p.it, p.metas); err != nil {
 		return err
 	}

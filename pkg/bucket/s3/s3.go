@@ -66,7 +66,7 @@ func newBucket(ctx context.Context, conf Config, wait time.Duration, log *slog.L
 	if err := conf.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Bucket{conf: conf, log: log, metadata: splitMetadata(conf.PutUserMetadata), sending: make(chan struct{}, bucketThreads)}
+	b := &Bucket{conf: conf, log: log, metadata: splitMetadata(conf.PutUserMetadata), sending: make(chan struct{}, partsAtOnce)}
 	var err error
 	if b.encryption, err = newEncryption(conf.SSE); err != nil {
 		return nil, err
