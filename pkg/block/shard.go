@@ -19,8 +19,8 @@ const ShardLabel = "__varve_shard__"
 // the whole stream.
 type Shard struct{ Index, Of uint64 }
 
-// maxShards bounds Shard.Of.
-const maxShards = 1 << 16
+// MaxShards bounds Shard.Of.
+const MaxShards = 1 << 16
 
 // String is 1_of_4 for the first of four shards, and empty for the whole.
 func (s Shard) String() string {
@@ -90,7 +90,7 @@ func parseShard(text string) (Shard, bool) {
 	i, err := strconv.ParseUint(first, 10, 32)
 	of, err2 := strconv.ParseUint(second, 10, 32)
 	s := Shard{i - 1, of}
-	ok := err == nil && err2 == nil && i >= 1 && i <= of && of > 1 && of <= maxShards && of&(of-1) == 0 && s.String() == text
+	ok := err == nil && err2 == nil && i >= 1 && i <= of && of > 1 && of <= MaxShards && of&(of-1) == 0 && s.String() == text
 	return s, ok
 }
 

@@ -28,14 +28,13 @@ func (s *state) beside(j Compact) (out []block.Resolution) {
 
 // merged is what is known of the block that a merge will make.
 func (s *state) merged(j Compact) *block.Meta {
-	first := j.Sources[0]
 	m := &block.Meta{MinTime: j.Range.MinTime, MaxTime: j.Range.MaxTime}
 	for _, source := range j.Sources {
 		m.Compaction.Sources = append(m.Compaction.Sources, source.Origin()...)
 	}
 	m.Compaction.Sources = block.SortedIDs(m.Compaction.Sources)
-	m.Thanos.Labels = first.StreamLabels(s.policy.ReplicaLabels).Map()
-	m.Thanos.Downsample = first.Thanos.Downsample
+	m.Thanos.Labels = j.Labels(j.Group.Shard, s.policy.ReplicaLabels).Map()
+	m.Thanos.Downsample = j.Sources[0].Thanos.Downsample
 	m.Thanos.Source = block.SourceCompactor
 	return m
 }

@@ -21,13 +21,16 @@ type Job interface {
 	Blocks() []ulid.ULID
 }
 
-// Compact asks for one block in place of several of its group. The sources
-// retire when it is complete.
+// Compact asks for one block in place of several of its group, or for several shards
+// in place of them. The sources retire when all are complete.
 type Compact struct {
 	Group   block.GroupKey
-	Sources []*block.Meta // at least two, in a set's order
+	Sources []*block.Meta // at least two, or one that is split; in a set's order
 	// Range spans the sources; it is the new block's.
 	Range block.TimeRange
+	// Into are the shards that are made, mostly one with all series of the group. Where the
+	// series are split it has those that are not there yet.
+	Into []block.Shard
 	// Beside are the coarser resolutions that the new block could be downsampled to at
 	// once, each from the one before, which costs less while its samples are at hand. They
 	// are made as the jobs Downsample would make them, and those come where this did not work.

@@ -31,6 +31,10 @@ type Policy struct {
 	// PartialAge is the age of its newest object at which an unfinished upload is removed.
 	PartialAge time.Duration
 
+	// MaxIndexBytes and MaxBlockBytes are how large index and block are made at most:
+	// what would get larger is split by series. A MaxBlockBytes of zero sets no limit.
+	MaxIndexBytes, MaxBlockBytes int64
+
 	// NoDownsampling stops the making of coarser blocks, and the waiting for them.
 	NoDownsampling bool
 	// DownsampleAfter is the length a block must have to be downsampled to a
@@ -40,6 +44,9 @@ type Policy struct {
 	// nothing newer came: the stream stopped.
 	CloseAfter time.Duration
 }
+
+// MaxIndex is the most bytes that an index can have: it points to series by numbers of 32 bits, in steps of 16 bytes.
+const MaxIndex = 64 << 30
 
 // Defaults are Thanos' own ranges and delays; everything is kept for ever.
 func Defaults() Policy {
@@ -51,6 +58,7 @@ func Defaults() Policy {
 		PartialAge:       2 * day,
 		DownsampleAfter:  map[block.Resolution]time.Duration{block.FiveMin: 40 * time.Hour, block.OneHour: 10 * day},
 		CloseAfter:       day,
+		MaxIndexBytes:    MaxIndex,
 	}
 }
 
@@ -72,6 +80,12 @@ func (p Policy) Validate() error {
 		if d < 0 {
 			errs = append(errs, fmt.Errorf("%s is %s, must not be negative", name, d))
 		}
+	}
+	if p.MaxIndexBytes <= 0 || p.MaxIndexBytes > MaxIndex {
+		errs = append(errs, fmt.Errorf("--compact.block-max-index-size is %s: give more than 0 and at most %s, which is all that an index can have", bytesText(p.MaxIndexBytes), bytesText(MaxIndex)))
+	}
+	if p.MaxBlockBytes < 0 {
+		errs = append(errs, fmt.Errorf("--compact.block-max-size is %d, must not be negative; 0 sets no limit", p.MaxBlockBytes))
 	}
 	for _, r := range []block.Resolution{block.Raw, block.FiveMin, block.OneHour} {
 		errs = append(errs, p.validRetention(r))

@@ -40,6 +40,10 @@ type state struct {
 	hidden []Retire
 	groups []*group
 	byKey  map[block.GroupKey]*group
+	// families are the groups that differ in their shards alone, by the key of the whole.
+	families map[block.GroupKey][]*group
+	// remaining are the shards that live blocks are read for of which others hold the rest.
+	remaining map[ulid.ULID][]block.Shard
 	// made are the sources of all live blocks of a group.
 	made map[block.GroupKey]map[ulid.ULID]bool
 	// replicas are the replicas of each stream of which the bucket has a raw block, marked ones included.
@@ -61,6 +65,7 @@ func look(set *block.Set, policy Policy, now time.Time) *state {
 	s := &state{
 		policy: policy, now: now,
 		byKey:    map[block.GroupKey]*group{},
+		families: map[block.GroupKey][]*group{},
 		made:     map[block.GroupKey]map[ulid.ULID]bool{},
 		replicas: map[string]map[string]bool{},
 		taken:    map[ulid.ULID]bool{},
@@ -68,6 +73,7 @@ func look(set *block.Set, policy Policy, now time.Time) *state {
 	}
 	unmarked := block.Select(set.Blocks, func(e *block.Entry) bool { return e.Deletion == nil })
 	superseded := block.Superseded(unmarked)
+	s.remaining = block.Remaining(unmarked)
 	for _, e := range unmarked {
 		if by, ok := superseded[e.Meta.ULID]; ok {
 			s.hidden = append(s.hidden, Retire{Group: e.Meta.Group(policy.ReplicaLabels), ID: e.Meta.ULID, By: by})
@@ -91,6 +97,8 @@ func (s *state) group() {
 			g = &group{key: key, newest: math.MinInt64}
 			s.byKey[key] = g
 			s.groups = append(s.groups, g)
+			whole := block.GroupKey{Stream: key.Stream, Resolution: key.Resolution}
+			s.families[whole] = append(s.families[whole], g)
 			s.made[key] = map[ulid.ULID]bool{}
 		}
 		g.blocks = append(g.blocks, e)
@@ -100,7 +108,8 @@ func (s *state) group() {
 		}
 	}
 	slices.SortFunc(s.groups, func(a, b *group) int {
-		return cmp.Or(strings.Compare(a.key.Stream, b.key.Stream), cmp.Compare(a.key.Resolution, b.key.Resolution))
+		return cmp.Or(strings.Compare(a.key.Stream, b.key.Stream), cmp.Compare(a.key.Resolution, b.key.Resolution),
+			cmp.Compare(a.key.Shard.Of, b.key.Shard.Of), cmp.Compare(a.key.Shard.Index, b.key.Shard.Index))
 	})
 }
 
@@ -127,8 +136,16 @@ func (s *state) noteReplica(m *block.Meta) {
 func (s *state) has(m *block.Meta, r block.Resolution) bool {
 	key := m.Group(s.policy.ReplicaLabels)
 	key.Resolution = r
-	made := s.made[key]
-	return !slices.ContainsFunc(m.Origin(), func(id ulid.ULID) bool { return !made[id] })
+	groups := s.family(key)
+	return !slices.ContainsFunc(m.Origin(), func(id ulid.ULID) bool {
+		var in []block.Shard
+		for _, g := range groups {
+			if s.made[g.key][id] {
+				in = append(in, g.key.Shard)
+			}
+		}
+		return !key.Shard.CoveredBy(in)
+	})
 }
 
 func (s *state) retire() []Job {

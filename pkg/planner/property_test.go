@@ -18,7 +18,8 @@ import (
 //   - planning again and again ends in an empty plan,
 //   - a plan takes no block twice, and is the same for the same arguments,
 //   - after every job that marks blocks each sample that is to be kept is in a block that is not marked,
-//   - in the end no two blocks of a group overlap, and all is downsampled.
+//   - in the end no two blocks with series in common overlap, and all is downsampled,
+//   - and no block is larger than the limit, if there is one, but for shards without series.
 func TestPlansEndAndLoseNothing(t *testing.T) {
 	for seed := range uint64(80) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -62,6 +63,12 @@ func newRandomBucket(seed uint64) *randomBucket {
 	}
 	p.DeleteDelay = time.Duration(b.chance.IntN(2)) * p.DeleteDelay
 	p.NoDownsampling = b.chance.IntN(6) == 0
+	if b.chance.IntN(2) == 0 {
+		p.MaxBlockBytes = 40 << b.chance.IntN(5)
+		if b.chance.IntN(2) == 0 {
+			b.empty = []block.Shard{{Index: 5, Of: 8}}
+		}
+	}
 	keep := func(least int) time.Duration { return time.Duration(b.chance.IntN(2)*(least+b.chance.IntN(20))) * day }
 	p.Retention = map[block.Resolution]time.Duration{block.Raw: keep(2), block.FiveMin: keep(10), block.OneHour: keep(1)}
 	return b
@@ -99,7 +106,7 @@ func (b *randomBucket) add(stream, replica string, from, to int) {
 	m.Thanos.Labels = map[string]string{"c": stream, "r": replica}
 	m.Thanos.Source = block.SourceSidecar
 	m.Thanos.UploadTime = time.UnixMilli(m.MaxTime).Add(time.Duration(b.chance.IntN(90)) * time.Minute)
-	e := &block.Entry{Meta: m}
+	e := &block.Entry{Meta: m, Objects: map[string]int64{block.IndexFile: 1}}
 	if b.chance.IntN(50) == 0 {
 		e.NoCompact = &block.Mark{Kind: block.NoCompactMark, ID: m.ULID, Reason: "corrupt"}
 	}
@@ -120,8 +127,8 @@ func (b *randomBucket) checkPlan(t *testing.T) {
 	taken := map[ulid.ULID]Job{}
 	for _, j := range jobs {
 		if c, ok := j.(Compact); ok {
-			if len(c.Sources) < 2 {
-				t.Fatalf("%s: nothing to merge", j)
+			if len(c.Sources) < 2 && !c.Splits() {
+				t.Fatalf("%s: nothing to merge, nor to split", j)
 			}
 			for _, m := range c.Sources {
 				if m.Group(b.policy.ReplicaLabels) != c.Group {
@@ -142,39 +149,51 @@ func (b *randomBucket) checkPlan(t *testing.T) {
 func (b *randomBucket) checkKept(t *testing.T, job string) {
 	t.Helper()
 	s := &state{policy: b.policy, now: b.now}
-	type where struct{ raw, fiveMin, oneHour bool }
-	kept := make(map[ulid.ULID]where, len(b.given))
+	kept := make(map[ulid.ULID]map[block.Resolution]residues, len(b.given))
 	for _, e := range b.blocks {
 		if e.Deletion != nil {
 			continue
 		}
 		for _, id := range e.Meta.Origin() {
-			k := kept[id]
-			switch e.Meta.Resolution() {
-			case block.Raw:
-				k.raw = true
-			case block.FiveMin:
-				k.fiveMin = true
-			case block.OneHour:
-				k.oneHour = true
+			if kept[id] == nil {
+				kept[id] = map[block.Resolution]residues{}
 			}
-			kept[id] = k
+			kept[id][e.Meta.Resolution()] |= residuesOf(e.Meta.Shard())
+		}
+	}
+	var all residues
+	for _, s := range (block.Shard{}).Split(64) {
+		if !s.CoveredBy(b.empty) {
+			all |= residuesOf(s)
 		}
 	}
 	for id, e := range b.given {
-		m, k := e.Meta, kept[id]
+		m := e.Meta
 		waived := e.NoDownsample != nil && e.NoDownsample.Reason == reasonManual
 		rawGone := s.past(m, block.Raw)
+		lacking := all &^ kept[id][block.Raw]
 		switch {
-		case !rawGone && !k.raw:
+		case !rawGone && lacking != 0:
 			t.Fatalf("after %s: raw samples of %s are gone, their retention is not over", job, b.names[id])
-		case !rawGone || b.policy.NoDownsampling || waived || k.raw:
-		case !s.past(m, block.FiveMin) && !k.fiveMin:
+		case !rawGone || b.policy.NoDownsampling || waived:
+		case !s.past(m, block.FiveMin) && lacking&^kept[id][block.FiveMin] != 0:
 			t.Fatalf("after %s: %s is gone without its 5m samples", job, b.names[id])
-		case !s.past(m, block.OneHour) && !k.oneHour:
+		case !s.past(m, block.OneHour) && lacking&^kept[id][block.OneHour] != 0:
 			t.Fatalf("after %s: %s is gone without its 1h samples", job, b.names[id])
 		}
 	}
+}
+
+// residues are shards of 64, a bit for each.
+type residues uint64
+
+func residuesOf(s block.Shard) (r residues) {
+	for i, small := range (block.Shard{}).Split(64) {
+		if s.Covers(small) {
+			r |= 1 << i
+		}
+	}
+	return r
 }
 
 // checkFinished looks at a bucket in which nothing is left to do and nothing comes any more.
@@ -185,6 +204,18 @@ func (b *randomBucket) checkFinished(t *testing.T) {
 		t.Errorf("superseded blocks are left: %v", s.hidden)
 	}
 	for _, g := range s.groups {
+		for _, f := range s.finer(g) {
+			for _, e := range g.blocks {
+				if e.NoCompact == nil && s.meets(e, f) {
+					t.Errorf("%s: %s has series in common with %s", g.key, b.names[e.Meta.ULID], f.key)
+				}
+			}
+		}
+		for _, e := range g.blocks {
+			if most := b.policy.MaxBlockBytes; most > 0 && e.Meta.Compaction.Level > 1 && block.Size(e.Objects) > most {
+				t.Errorf("%s: %s has %d bytes, the limit is %d", g.key, b.names[e.Meta.ULID], block.Size(e.Objects), most)
+			}
+		}
 		mergeable := block.Select(g.blocks, func(e *block.Entry) bool { return e.NoCompact == nil })
 		for _, run := range overlaps(mergeable) {
 			if len(run) > 1 {

@@ -23,9 +23,9 @@ import (
 // answer stands below a line of dashes, up to the next empty line. All times are
 // durations since the Unix epoch.
 //
-//	policy replicas=r levels=2h,8h raw=30d 5m=60d 1h=0s delete-delay=0s …
+//	policy replicas=r levels=2h,8h raw=30d 5m=60d 1h=0s delete-delay=0s max-index=4GiB max-block=9GiB …
 //	now 10h
-//	block A 0h-2h {c=eu,r=a} [res=5m] [level=2] [sources=A,B] [uploaded=3h] [marked=4h] [index=0.5GiB] [nocompact=reason] [nodownsample=reason]
+//	block A 0h-2h {c=eu,r=a} [res=5m] [level=2] [sources=A,B] [uploaded=3h] [marked=4h] [index=0.5GiB] [chunks=3GiB] [nocompact=reason] [nodownsample=reason]
 //	partial P modified=5h [marked=4h]
 //	plan     the jobs of one plan
 //	held     the blocks that no job has although something is to become of them, and why
@@ -158,6 +158,12 @@ func (w *world) setPolicy(words []string) error {
 			p.DeleteDelay, err = parseDuration(value)
 		case "consistency-delay":
 			p.ConsistencyDelay, err = parseDuration(value)
+		case "max-index":
+			_, err = fmt.Sscanf(value, "%dGiB", &p.MaxIndexBytes)
+			p.MaxIndexBytes <<= 30
+		case "max-block":
+			_, err = fmt.Sscanf(value, "%dGiB", &p.MaxBlockBytes)
+			p.MaxBlockBytes <<= 30
 		case "no-downsampling":
 			p.NoDownsampling = true
 		default:
@@ -234,6 +240,12 @@ func (w *world) blockOption(e *block.Entry, key, value string) error {
 			return err
 		}
 		e.Objects = map[string]int64{block.IndexFile: int64(gib * (1 << 30))}
+	case "chunks":
+		gib, err := strconv.ParseInt(strings.TrimSuffix(value, "GiB"), 10, 64)
+		if err != nil {
+			return err
+		}
+		e.Objects = map[string]int64{block.IndexFile: 1 << 20, block.SegmentFile(1): gib << 30}
 	case "nocompact":
 		e.NoCompact = &block.Mark{Kind: block.NoCompactMark, ID: m.ULID, Reason: value}
 	case "nodownsample":

@@ -10,6 +10,7 @@ func (s *state) compact(g *group) []Job {
 	candidates := block.Select(g.blocks, func(e *block.Entry) bool {
 		return e.NoCompact == nil && !s.taken[e.Meta.ULID]
 	})
+	strays, candidates := s.strays(g, candidates)
 	var ready [][]*block.Entry    // runs, most of them of one block
 	var pending []block.TimeRange // where a block is still to come, or to settle
 	for _, run := range overlaps(candidates) {
@@ -22,11 +23,15 @@ func (s *state) compact(g *group) []Job {
 	}
 	jobs, rest := s.ranges(g, ready, pending)
 	for _, run := range rest {
-		if len(run) > 1 && !s.early(g, run) {
+		if len(run) == 1 {
+			if job, ok := s.leftover(g, run[0]); ok {
+				jobs = append(jobs, job)
+			}
+		} else if !s.early(g, run) {
 			jobs = append(jobs, s.finish(g, run, "overlap"))
 		}
 	}
-	return jobs
+	return append(jobs, strays...)
 }
 
 // overlaps cuts blocks, in a set's order, into the longest runs in which each
@@ -112,12 +117,17 @@ func (s *state) finish(g *group, blocks []*block.Entry, reason string) Job {
 	return job
 }
 
-// merge gives the job that makes one block of several, and takes them.
+// merge gives the job that makes one block of several, or shards of one, and takes them.
 func (s *state) merge(g *group, blocks []*block.Entry, reason string) Compact {
 	job := Compact{Group: g.key, Range: span(blocks), Reason: reason}
 	for _, e := range blocks {
 		job.Sources = append(job.Sources, e.Meta)
 		s.taken[e.Meta.ULID] = true
 	}
+	n, why := s.split(g, blocks)
+	if n > 1 {
+		job.Reason += ", " + why
+	}
+	job.Into = s.lacking(g, blocks, n)
 	return job
 }

@@ -21,6 +21,7 @@ type world struct {
 	partial []block.Partial
 	names   map[ulid.ULID]string
 	written int
+	empty   []block.Shard // no series is of them
 
 	chance *rand.Rand       // shuffles jobs and lets some crash; nil for neither
 	check  func(job string) // called after every job that marks blocks, if set
@@ -84,26 +85,10 @@ func (w *world) crash() bool { return w.chance != nil && w.chance.IntN(8) == 0 }
 func (w *world) do(j Job) (ulid.ULID, bool) {
 	switch j := j.(type) {
 	case Compact:
-		m := w.merge(j)
-		coarse := m
-		for _, r := range j.Beside {
-			if w.crash() {
-				return ulid.ULID{}, false
-			}
-			coarse = downsampled(coarse, r)
-			w.write(coarse)
-		}
-		w.write(m)
-		for _, s := range j.Sources {
-			if w.crash() {
-				break
-			}
-			w.mark(s.ULID)
-		}
-		return m.ULID, true
+		return w.compact(j)
 	case Downsample:
 		m := downsampled(j.Source, j.Resolution)
-		w.write(m)
+		w.write(m, block.Size(w.blocks[j.Source.ULID].Objects)/3)
 		return m.ULID, true
 	case Retire:
 		w.mark(j.ID)
@@ -117,6 +102,38 @@ func (w *world) do(j Job) (ulid.ULID, bool) {
 	return ulid.ULID{}, false
 }
 
+// compact gives the first of the blocks that it wrote.
+func (w *world) compact(j Compact) (first ulid.ULID, ok bool) {
+	for _, shard := range j.Into {
+		if first != (ulid.ULID{}) && w.crash() {
+			return first, true
+		}
+		if shard.CoveredBy(w.empty) {
+			continue
+		}
+		m, size := w.merge(j, shard)
+		coarse := m
+		for _, r := range j.Beside {
+			if w.crash() {
+				return first, first != ulid.ULID{}
+			}
+			coarse = downsampled(coarse, r)
+			w.write(coarse, size/3)
+		}
+		w.write(m, size)
+		if first == (ulid.ULID{}) {
+			first = m.ULID
+		}
+	}
+	for _, s := range j.Sources {
+		if w.crash() {
+			break
+		}
+		w.mark(s.ULID)
+	}
+	return first, true
+}
+
 func downsampled(source *block.Meta, to block.Resolution) *block.Meta {
 	m := *source
 	m.ULID = block.Output{Kind: "downsample", Sources: []ulid.ULID{source.ULID}, Resolution: to}.ID()
@@ -125,26 +142,31 @@ func downsampled(source *block.Meta, to block.Resolution) *block.Meta {
 	return &m
 }
 
-func (w *world) merge(j Compact) *block.Meta {
-	m := &block.Meta{MinTime: j.Range.MinTime, MaxTime: j.Range.MaxTime, Version: 1}
+// merge gives the block of a shard, and how large its index is.
+func (w *world) merge(j Compact, shard block.Shard) (m *block.Meta, size int64) {
+	m = &block.Meta{MinTime: j.Range.MinTime, MaxTime: j.Range.MaxTime, Version: 1}
 	var ids []ulid.ULID
+	var entries []*block.Entry
 	for _, s := range j.Sources {
 		ids = append(ids, s.ULID)
+		entries = append(entries, w.blocks[s.ULID])
 		m.Compaction.Level = max(m.Compaction.Level, s.Compaction.Level+1)
 		m.Compaction.Sources = append(m.Compaction.Sources, s.Compaction.Sources...)
 	}
 	m.Compaction.Sources = block.SortedIDs(m.Compaction.Sources)
-	m.Thanos.Labels = j.Sources[0].StreamLabels(w.policy.ReplicaLabels).Map()
+	m.Thanos.Labels = j.Labels(shard, w.policy.ReplicaLabels).Map()
 	m.Thanos.Downsample.Resolution = j.Group.Resolution
 	m.Thanos.Source = block.SourceCompactor
-	m.ULID = block.Output{Kind: "compact", Sources: ids, Resolution: j.Group.Resolution}.ID()
-	return m
+	m.ULID = block.Output{Kind: "compact", Sources: ids, Resolution: j.Group.Resolution, Shard: shard.String()}.ID()
+	_, size = estimate(entries, w.policy.ReplicaLabels)
+	n := int64(max(1, shard.Of) / max(1, j.Group.Shard.Of))
+	return m, (size + n - 1) / n
 }
 
-func (w *world) write(m *block.Meta) {
+func (w *world) write(m *block.Meta, size int64) {
 	w.written++
 	w.names[m.ULID] = fmt.Sprintf("N%d", w.written)
-	w.blocks[m.ULID] = &block.Entry{Meta: m}
+	w.blocks[m.ULID] = &block.Entry{Meta: m, Objects: map[string]int64{block.IndexFile: size}}
 }
 
 // mark sets a deletion mark on a fresh entry: those of a set are immutable.
