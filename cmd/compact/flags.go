@@ -94,11 +94,16 @@ func (o *options) bindPolicy(f *daemon.Flags) (finish func() error) {
 	f.Flag("block.native-encodings", "Leave XOR2 chunks and start timestamps in merged blocks as they are. Thanos cannot read them.").
 		BoolVar(&o.compact.NativeEncodings)
 	f.Flag("downsampling.disable", "Make no blocks of coarser resolutions.").BoolVar(&p.NoDownsampling)
+	index := f.Flag("compact.block-max-index-size", "Size that an index may have. What would get a larger one is split by series into blocks with the label "+block.ShardLabel+", which queries do not see.").
+		Default("64GB").Bytes()
+	whole := f.Flag("compact.block-max-size", "Size that a block may have, split in the same way; 0 for any.").
+		Default("0").Bytes()
 	levels := f.Flag("debug.block-ranges", "Ranges that blocks are merged to, rising.").Hidden().String()
 	return func() (err error) {
 		for i, r := range resolutions {
 			p.Retention[r] = keep[i]
 		}
+		p.MaxIndexBytes, p.MaxBlockBytes = int64(*index), int64(*whole)
 		if *levels != "" {
 			if p.Levels, err = durations(*levels); err != nil {
 				return fmt.Errorf("--debug.block-ranges: %w", err)
@@ -147,7 +152,6 @@ func ignored() []daemon.Ignored {
 		{Name: "compact.skip-block-with-out-of-order-chunks", Switch: true, Reason: noHalt},
 		{Name: "compact.enable-vertical-compaction", Switch: true, Reason: "overlapping blocks are always merged"},
 		{Name: "debug.max-compaction-level"},
-		{Name: "compact.block-max-index-size"},
 		{Name: "compact.cleanup-interval", Reason: "marked blocks are deleted whenever the bucket is looked at"},
 		{Name: "compact.progress-interval", Reason: "the metrics of the backlog follow every plan"},
 		{Name: "block-files-concurrency"},

@@ -72,7 +72,7 @@ func (f *form) write(ctx context.Context, coarser forms) error {
 	if err := downsample.Run(ctx, f, tee{f.recorder, coarser}, f.meta.Resolution()); err != nil {
 		return err
 	}
-	if f.Stats().NumSamples == 0 {
+	if f.lacksAll() {
 		return errEmpty
 	}
 	return nil

@@ -38,22 +38,21 @@ type output struct {
 	beside []*block.Meta
 }
 
-// merged describes the block that replaces the sources of j.
-func (e *Executor) merged(j planner.Compact, attempt int) output {
-	first := j.Sources[0]
+// merged describes the block that replaces the sources of j, or a shard of it.
+func (e *Executor) merged(j planner.Compact, shard block.Shard, attempt int) output {
 	meta := &block.Meta{
 		MinTime: j.Range.MinTime,
 		MaxTime: j.Range.MaxTime,
 		Version: 1,
 		Thanos: block.Thanos{
 			Version:    1,
-			Labels:     first.StreamLabels(e.opts.Policy.ReplicaLabels).Map(),
-			Downsample: first.Thanos.Downsample,
+			Labels:     j.Labels(shard, e.opts.Policy.ReplicaLabels).Map(),
+			Downsample: j.Sources[0].Thanos.Downsample,
 			Source:     block.SourceCompactor,
 			Extensions: commonExtensions(j.Sources),
 		},
 	}
-	id := block.Output{Kind: "compact", Params: e.opts.params(), Resolution: meta.Resolution(), Attempt: attempt}
+	id := block.Output{Kind: "compact", Params: e.opts.params(), Resolution: meta.Resolution(), Shard: shard.String(), Attempt: attempt}
 	c := &meta.Compaction
 	for _, m := range j.Sources {
 		id.Sources = append(id.Sources, m.ULID)
@@ -65,6 +64,11 @@ func (e *Executor) merged(j planner.Compact, attempt int) output {
 	c.Sources = block.SortedIDs(c.Sources)
 	meta.ULID = id.ID()
 	o := output{meta: meta, sources: j.Sources, write: e.writeMerged}
+	if j.Splits() {
+		o.write = func(ctx context.Context, sources []*source, w downsample.Writer) error {
+			return e.writeShard(ctx, sources, w, shard)
+		}
+	}
 	for _, r := range j.Beside {
 		meta = downsampled(planner.Downsample{Source: meta, Resolution: r}, 0).meta
 		o.beside = append(o.beside, meta)
@@ -102,12 +106,17 @@ func commonExtensions(sources []*block.Meta) any {
 
 // writeMerged merges the sources by label order and makes one series of each set of replicas.
 func (e *Executor) writeMerged(ctx context.Context, sources []*source, w downsample.Writer) error {
+	return e.writeShard(ctx, sources, w, block.Shard{})
+}
+
+// writeShard does that with the series of a shard, and leaves out the others.
+func (e *Executor) writeShard(ctx context.Context, sources []*source, w downsample.Writer, shard block.Shard) error {
 	sets := make([]series.Set, len(sources))
 	metas := make([]*block.Meta, len(sources))
 	for i, s := range sources {
 		sets[i], metas[i] = s.set(ctx, e.opts.Policy.ReplicaLabels), s.meta
 	}
-	in := &inputs{Set: merge.Sets(sets...), stride: stride(metas)}
+	in := &inputs{Set: shardSet{merge.Sets(sets...), shard}, stride: stride(metas)}
 	set := dedup.NewSet(in, e.opts.Dedup)
 	for set.Next() {
 		if err := ctx.Err(); err != nil {
@@ -132,6 +141,21 @@ func (e *Executor) writeMerged(ctx context.Context, sources []*source, w downsam
 		return err
 	}
 	return in.tally.check()
+}
+
+// shardSet has the series of a shard alone.
+type shardSet struct {
+	series.Set
+	shard block.Shard
+}
+
+func (s shardSet) Next() bool {
+	for s.Set.Next() {
+		if s.shard.Holds(s.At().Labels) {
+			return true
+		}
+	}
+	return false
 }
 
 // readableByAll turns the chunks that Thanos cannot read into ones that it can;
@@ -215,7 +239,7 @@ func (e *Executor) write(ctx context.Context, o output) (*draft, forms, error) {
 	}
 	begun := e.begin(ctx, o, symbols)
 	err = o.write(ctx, sources, tee{d.recorder, begun})
-	if err == nil && d.Stats().NumSamples == 0 {
+	if err == nil && d.lacksAll() {
 		err = errEmpty
 	}
 	closed := make(chan error, 1)
@@ -260,6 +284,10 @@ func (d *draft) end(err error) error {
 	}
 	return d.close()
 }
+
+// lacksAll reports whether there is nothing that the block could stand for. A shard
+// stands for the series of its hashes, though there are none: they are nowhere else.
+func (d *draft) lacksAll() bool { return d.Stats().NumSamples == 0 && d.meta.Shard().Whole() }
 
 // close completes all files.
 func (d *draft) close() error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -109,21 +110,37 @@ func (e task) all(ctx context.Context, jobs []planner.Job) error {
 	return errors.Join(e.mark(ctx, marks...), blockio.DeleteAll(ctx, e.bkt, gone))
 }
 
-// compact writes the block that replaces the sources, then marks them.
+// compact writes the block that replaces the sources, or its shards one after the
+// other, then marks the sources.
 func (e task) compact(ctx context.Context, j planner.Compact) error {
-	made, err := e.buildAny(ctx, func(attempt int) output { return e.free(e.merged(j, attempt)) })
-	details := "replaced by " + made.String()
-	if errors.Is(err, errEmpty) {
-		details, err = "it has no sample", nil
+	var made []string
+	for _, shard := range j.Into {
+		id, err := e.buildAny(ctx, func(attempt int) output { return e.free(e.merged(j, shard, attempt)) })
+		if errors.Is(err, errEmpty) {
+			break // it is the whole
+		}
+		if err != nil {
+			return e.setAside(ctx, beyond(j, err), block.NoCompactMark)
+		}
+		made = append(made, id.String())
 	}
-	if err != nil {
-		return e.setAside(ctx, err, block.NoCompactMark, j.Sources)
+	details := "it has no sample"
+	if len(made) > 0 {
+		details = "replaced by " + strings.Join(made, ", ")
 	}
 	marks := make([]block.Mark, len(j.Sources))
 	for i, m := range j.Sources {
 		marks[i] = deletion(m.ULID, details)
 	}
 	return e.mark(ctx, marks...)
+}
+
+// beyond blames the larger of two blocks if no job can be so small that its output has room in the format.
+func beyond(j planner.Compact, err error) error {
+	if len(j.Sources) > fewest || j.Splittable() || !errors.Is(err, blockwriter.ErrTooLarge) {
+		return err
+	}
+	return &corruptError{largest(j.Sources), tooLarge, err}
 }
 
 // free leaves out coarser forms whose names are being removed; jobs of their own find other names.
@@ -144,7 +161,7 @@ func (e task) downsample(ctx context.Context, j planner.Downsample) error {
 		})
 	}
 	if err != nil {
-		return e.setAside(ctx, err, block.NoDownsampleMark, []*block.Meta{j.Source})
+		return e.setAside(ctx, err, block.NoDownsampleMark)
 	}
 	return nil
 }
@@ -194,10 +211,7 @@ func (e task) buildAny(ctx context.Context, describe func(attempt int) output) (
 
 // setAside marks the block that is to blame for the error of a job, so that the
 // next plan goes on without it, and returns the error.
-func (e task) setAside(ctx context.Context, err error, kind block.MarkKind, sources []*block.Meta) error {
-	if kind == block.NoCompactMark && len(sources) <= fewest && errors.Is(err, blockwriter.ErrTooLarge) {
-		err = &corruptError{largest(sources), tooLarge, err}
-	}
+func (e task) setAside(ctx context.Context, err error, kind block.MarkKind) error {
 	corrupt, ok := errors.AsType[*corruptError](err)
 	if !ok {
 		return err

@@ -327,9 +327,9 @@ func (s *schedule) judge(j planner.Job, err error) {
 		delete(s.errs, j.String())
 	case classify(err) == lost:
 		s.log.Info("job left to another compactor", "job", j, "err", err)
-	case classify(err) == resource && s.shrink(j):
+	case classify(err) == resource && s.shrink(j, err):
 		s.summary.Failed++
-		s.log.Info("job is made smaller, it took more disk or memory than there is", "job", j)
+		s.log.Info("job is made smaller, it took more than there is", "job", j)
 	default:
 		s.summary.Failed++
 		s.fail(j, err)

@@ -138,7 +138,7 @@ func TestFit(t *testing.T) {
 				sizes[m.ULID], places[m.ULID] = b.size, i
 				job.Sources = append(job.Sources, m)
 			}
-			e := &Executor{bounds: map[block.GroupKey]bound{job.Group: {tc.bound, time.Now().Add(time.Hour)}}}
+			e := &Executor{bounds: map[block.GroupKey]bound{job.Group: {sources: tc.bound, until: time.Now().Add(time.Hour)}}}
 			e.opts.Policy.ReplicaLabels = []string{"replica"}
 			fitted := e.fit(job, sizes).(planner.Compact)
 			var got []int

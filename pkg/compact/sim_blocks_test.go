@@ -36,6 +36,9 @@ const (
 	perHour = 6
 )
 
+// fileBytes is the size of an index, and of a chunk segment.
+const fileBytes = 2 * sha256.Size
+
 // slotOf gives the slot of a raw sample, or of a window by its last timestamp.
 func slotOf(t int64) int64 { return t / slot }
 
@@ -193,6 +196,9 @@ func (m *machine) build(ctx context.Context, o output, e *Executor) error {
 		}
 		set := dedup.NewSet(merge.Sets(sets...), e.opts.Dedup)
 		for set.Next() {
+			if !o.meta.Shard().Holds(set.At().Labels) {
+				continue
+			}
 			if err := made.AddSeries(set.At()); err != nil {
 				return err
 			}
@@ -201,13 +207,13 @@ func (m *machine) build(ctx context.Context, o output, e *Executor) error {
 			return err
 		}
 	}
-	if len(made) == 0 {
+	if len(made) == 0 && o.meta.Shard().Whole() {
 		return errEmpty
 	}
 	for finer, source := made, o.meta; len(o.beside) > 0; o.beside = o.beside[1:] {
 		var coarse content
 		meta := o.beside[0]
-		if err := downsample.Run(ctx, finer.set(source, nil), &coarse, meta.Resolution()); err != nil || len(coarse) == 0 {
+		if err := downsample.Run(ctx, finer.set(source, nil), &coarse, meta.Resolution()); err != nil || len(coarse) == 0 && meta.Shard().Whole() {
 			break
 		}
 		if err := m.complete(ctx, o.into, meta, coarse); err != nil {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/dedup"
 	"github.com/varve-io/varve/pkg/merge"
@@ -83,6 +85,9 @@ func (w *simWorld) checkContent(ctx context.Context, key block.GroupKey, b *simB
 		return
 	}
 	for _, name := range w.series {
+		if !key.Shard.Holds(labels.FromStrings(labels.MetricName, name)) {
+			continue
+		}
 		var got map[int64]point
 		if i := slices.IndexFunc(c, func(s series.Series) bool { return s.Labels.Get("__name__") == name }); i >= 0 {
 			var err error

@@ -13,6 +13,8 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/bucket"
 )
@@ -285,7 +287,7 @@ func (w *simWorld) visible(now time.Time) map[string]map[block.Resolution][]bits
 			entries = append(entries, &block.Entry{Meta: b.meta})
 		}
 	}
-	hidden := block.Superseded(entries)
+	hidden, left := block.Superseded(entries), block.Remaining(entries)
 	out := map[string]map[block.Resolution][]bits{}
 	for _, e := range entries {
 		if _, ok := hidden[e.Meta.ULID]; ok {
@@ -299,7 +301,10 @@ func (w *simWorld) visible(now time.Time) map[string]map[block.Resolution][]bits
 			out[stream][r] = make([]bits, len(w.series))
 		}
 		for i, b := range w.blocks[e.Meta.ULID].slots {
-			out[stream][r][i].add(b)
+			holds := func(s block.Shard) bool { return s.Holds(labels.FromStrings(labels.MetricName, w.series[i])) }
+			if shards := left[e.Meta.ULID]; shards == nil || slices.ContainsFunc(shards, holds) {
+				out[stream][r][i].add(b)
+			}
 		}
 	}
 	return out
@@ -353,7 +358,7 @@ func (w *simWorld) live() map[block.GroupKey][]*simBlock {
 	out := map[block.GroupKey][]*simBlock{}
 	for _, id := range block.SortedIDs(slices.Collect(maps.Keys(w.blocks))) {
 		if b := w.blocks[id]; b.marked == nil {
-			key := block.GroupKey{Stream: b.stream, Resolution: b.meta.Resolution()}
+			key := block.GroupKey{Stream: b.stream, Resolution: b.meta.Resolution(), Shard: b.meta.Shard()}
 			out[key] = append(out[key], b)
 		}
 	}

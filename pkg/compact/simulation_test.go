@@ -134,6 +134,9 @@ func newSimWorld(seed uint64, dir string) *simWorld {
 		return time.Duration(w.chance.IntN(2)*(least+w.chance.IntN(12))) * time.Hour
 	}
 	p.Retention = map[block.Resolution]time.Duration{block.Raw: keep(8), block.FiveMin: keep(24), block.OneHour: keep(8)}
+	if w.chance.IntN(3) == 0 { // what is merged of a few blocks is split by series
+		p.MaxBlockBytes = fileBytes * int64(2+w.chance.IntN(20))
+	}
 	return w
 }
 

@@ -35,7 +35,7 @@ func writeMerged(t *testing.T, bkt *bucket.Memory) unproven {
 	e := executor(t, bkt)
 	jobs := planner.Plan(fetch(t, bkt), e.opts.Policy, e.now())
 	i := slices.IndexFunc(jobs, func(j planner.Job) bool { return kindOf(j) == kindCompact })
-	o := e.merged(jobs[i].(planner.Compact), 0)
+	o := e.merged(jobs[i].(planner.Compact), block.Shard{}, 0)
 	o.into, o.beside = bkt, nil
 	d, _, err := e.write(t.Context(), o)
 	if err != nil {

@@ -15,7 +15,21 @@ import (
 const MaxSplit = 64
 
 // Splits reports whether the job makes shards of its group's series.
-func (j Compact) Splits() bool { return len(j.Into) != 1 || j.Into[0] != j.Group.Shard }
+func (j Compact) Splits() bool { return len(j.Into) > 0 && j.Into[0].Of > max(1, j.Group.Shard.Of) }
+
+// Parts is into how many shards the job splits its group's series; 1 if it does not.
+func (j Compact) Parts() uint64 {
+	if !j.Splits() {
+		return 1
+	}
+	return j.Into[0].Of / max(1, j.Group.Shard.Of)
+}
+
+// Splittable reports whether it could split them into twice as many.
+func (j Compact) Splittable() bool {
+	n := 2 * j.Parts()
+	return n <= MaxSplit && n*max(1, j.Group.Shard.Of) <= block.MaxShards
+}
 
 // Labels are the external labels of the block that the job makes for a shard. A block
 // that is split alone keeps those of its replica, with which its parts are merged.

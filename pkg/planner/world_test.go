@@ -21,7 +21,6 @@ type world struct {
 	partial []block.Partial
 	names   map[ulid.ULID]string
 	written int
-	empty   []block.Shard // no series is of them
 
 	chance *rand.Rand       // shuffles jobs and lets some crash; nil for neither
 	check  func(job string) // called after every job that marks blocks, if set
@@ -107,9 +106,6 @@ func (w *world) compact(j Compact) (first ulid.ULID, ok bool) {
 	for _, shard := range j.Into {
 		if first != (ulid.ULID{}) && w.crash() {
 			return first, true
-		}
-		if shard.CoveredBy(w.empty) {
-			continue
 		}
 		m, size := w.merge(j, shard)
 		coarse := m
