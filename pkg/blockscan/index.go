@@ -70,7 +70,7 @@ func openIndex(data []byte, report func(Finding)) *indexFile {
 	x.usable = true
 	x.start = align(end)
 	if x.toc != nil {
-		x.limitSeries(found)
+		x.limitSeries(end, found)
 	}
 	return x
 }
@@ -78,16 +78,17 @@ func openIndex(data []byte, report func(Finding)) *indexFile {
 func align(at int) int { return (at + seriesAlign - 1) / seriesAlign * seriesAlign }
 
 // limitSeries takes from the table of contents where the series end: where the
-// next section begins.
-func (x *indexFile) limitSeries(found func(Kind, int, string, ...any)) {
+// next section behind the symbols begins. Without series it may begin before they would.
+func (x *indexFile) limitSeries(symbolsEnd int, found func(Kind, int, string, ...any)) {
 	if s := x.toc.Series; s != 0 && s < uint64(x.end) && s >= uint64(x.start) {
 		x.start = align(int(s))
 	}
 	for _, section := range []uint64{x.toc.LabelIndices, x.toc.LabelIndicesTable, x.toc.Postings, x.toc.PostingsTable} {
-		if section >= uint64(x.start) && section < uint64(x.end) {
+		if section >= uint64(symbolsEnd) && section < uint64(x.end) {
 			x.end = int(section)
 		}
 	}
+	x.start = min(x.start, x.end)
 	if x.end == len(x.data) {
 		x.end -= tocSize
 		found(Malformed, len(x.data)-tocSize, "the table of contents names no section behind the series")

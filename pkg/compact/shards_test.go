@@ -17,6 +17,8 @@ import (
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/block/blocktest"
+	"github.com/varve-io/varve/pkg/blockio"
+	"github.com/varve-io/varve/pkg/blockscan"
 	"github.com/varve-io/varve/pkg/blockwriter"
 	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/planner"
@@ -252,11 +254,29 @@ func TestAShardWithoutSeriesIsABlock(t *testing.T) {
 		if b.Deletion == nil {
 			blocks[b.Meta.Resolution()]++
 			series[b.Meta.Resolution()] += b.Meta.Stats.NumSeries
+			scan(t, bkt, b)
 		}
 	}
 	for _, r := range []block.Resolution{block.Raw, block.FiveMin, block.OneHour} {
 		if blocks[r] != planner.MaxSplit || series[r] != 2 {
 			t.Errorf("%d series are in %d blocks of %s", series[r], blocks[r], r)
 		}
+	}
+}
+
+// scan lets the reader of hand tools look at every byte of a block.
+func scan(t *testing.T, bkt *bucket.Memory, e *block.Entry) {
+	t.Helper()
+	dir := t.TempDir()
+	if _, err := blockio.Download(t.Context(), bkt, e.Meta.ULID, dir); err != nil {
+		t.Fatal(err)
+	}
+	b, err := blockscan.Open(dir, e.Meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if _, err := b.Verify(t.Context(), func(f blockscan.Finding) { t.Errorf("%s: %s", e.Meta.Labels(), f) }); err != nil {
+		t.Error(err)
 	}
 }
