@@ -70,6 +70,7 @@ func seeds() (out []uint64) {
 	if *simFrom == 0 {
 		out = append(out,
 			104891, // penalty waits for hours where blocks came late
+			201707, // a late block of a shard between two that were merged before
 			107750, // a meta.json that could not be read once
 		)
 	}

@@ -60,28 +60,56 @@ func (s *state) finer(g *group) (out []*group) {
 // times is how many shards as small as the other's make one as large as the group's.
 func (g *group) times(finer *group) uint64 { return finer.key.Shard.Of / max(1, g.key.Shard.Of) }
 
+// coarser are the groups of whose series a group has a part.
+func (s *state) coarser(g *group) (out []*group) {
+	for _, other := range s.family(g.key) {
+		if other != g && other.key.Shard.Covers(g.key.Shard) {
+			out = append(out, other)
+		}
+	}
+	return out
+}
+
+// awaits reports whether a block is still to be split whose parts overlap with a run of
+// a shard. What is merged before has no replica any more: if the other part has none either, nobody
+// could tell that they are of one time.
+func (s *state) awaits(g *group, run []*block.Entry) bool {
+	for _, c := range s.coarser(g) {
+		for _, e := range c.blocks {
+			open := func(shard block.Shard) bool { return shard.Overlaps(g.key.Shard) }
+			if e.NoCompact == nil && e.Meta.TimeRange().Overlaps(span(run)) && slices.ContainsFunc(s.shardsOf(e.Meta), open) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // strays gives the jobs that split what came for a time whose series are in shards
-// already, each block by itself so that its replica meets that of the shards. It
-// returns the blocks that are left.
+// already, and all that overlaps with it, each block by itself so that its replica meets that
+// of the shards. It returns the blocks that are left.
 func (s *state) strays(g *group, blocks []*block.Entry) (jobs []Job, rest []*block.Entry) {
 	finer := s.finer(g)
 	if len(finer) == 0 {
 		return nil, blocks
 	}
-	for _, e := range blocks {
+	for _, run := range overlaps(blocks) {
 		n := uint64(0)
 		for _, f := range finer {
-			if s.meets(e, f) && (n == 0 || g.times(f) < n) {
+			met := slices.ContainsFunc(run, func(e *block.Entry) bool { return s.meets(e, f) })
+			if met && (n == 0 || g.times(f) < n) {
 				n = g.times(f)
 			}
 		}
-		switch {
-		case n == 0:
-			rest = append(rest, e)
-		case s.settled([]*block.Entry{e}):
-			jobs = append(jobs, s.splitOne(g, e, n))
-		default:
-			s.hold([]*block.Entry{e})
+		for _, e := range run {
+			switch {
+			case n == 0:
+				rest = append(rest, e)
+			case s.settled([]*block.Entry{e}):
+				jobs = append(jobs, s.splitOne(g, e, n))
+			default:
+				s.hold([]*block.Entry{e})
+			}
 		}
 	}
 	return jobs, rest

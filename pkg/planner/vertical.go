@@ -14,7 +14,7 @@ func (s *state) compact(g *group) []Job {
 	var ready [][]*block.Entry    // runs, most of them of one block
 	var pending []block.TimeRange // where a block is still to come, or to settle
 	for _, run := range overlaps(candidates) {
-		if !s.settled(run) || len(run) > 1 && !s.assembled(run) {
+		if !s.settled(run) || len(run) > 1 && !s.assembled(run) || s.awaits(g, run) {
 			pending = append(pending, span(run))
 			s.hold(run)
 			continue
