@@ -237,9 +237,10 @@ func deletion(id ulid.ULID, details string) block.Mark {
 // marksAtOnce is how many marks are put at a time.
 const marksAtOnce = 16
 
-// mark puts marks side by side.
+// mark puts marks side by side. After an error the others come to their end: a write
+// that is broken off may take effect later.
 func (e task) mark(ctx context.Context, marks ...block.Mark) error {
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(marksAtOnce)
 	for _, m := range marks {
 		m.Time = e.now().Unix()
