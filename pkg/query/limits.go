@@ -2,10 +2,8 @@ package query
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 
-	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
@@ -46,7 +44,8 @@ func (l *limitedSet) Next() bool {
 	}
 	l.series++
 	for _, c := range l.At().Chunks {
-		l.samples += numSamples(c)
+		n, _ := c.NumSamples() // a damaged chunk has none
+		l.samples += int64(n)
 	}
 	switch {
 	case l.limits.Series > 0 && l.series > l.limits.Series:
@@ -62,15 +61,4 @@ func (l *limitedSet) Err() error {
 		return l.err
 	}
 	return l.Set.Err()
-}
-
-// numSamples reads a chunk's header; a damaged chunk has none.
-func numSamples(c series.Chunk) int64 {
-	switch {
-	case c.Encoding == aggrchunk.Encoding:
-		return int64(aggrchunk.NumSamples(c.Data))
-	case len(c.Data) < 2:
-		return 0
-	}
-	return int64(binary.BigEndian.Uint16(c.Data))
 }

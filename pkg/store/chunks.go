@@ -186,7 +186,8 @@ func (s *blockStream) take(ctx context.Context, runs []run) (samples int, err er
 				return samples, err
 			}
 			c.into.Encoding, c.into.Data = rec.encoding, rec.data
-			samples += numSamples(*c.into)
+			n, _ := c.into.NumSamples() // a damaged chunk has none
+			samples += n
 		}
 	}
 	return samples, nil
@@ -297,23 +298,4 @@ func parseRecord(b []byte) (record, error) {
 		return record{}, fmt.Errorf("%w: encoding %d is unknown", errCorruptChunk, encoding)
 	}
 	return record{encoding, b[begin+chunks.ChunkEncodingSize : end : end], size}, nil
-}
-
-// numSamples is how many samples a chunk holds; aggregate chunks hold one a window.
-func numSamples(c series.Chunk) int {
-	if c.Encoding == aggrchunk.Encoding {
-		subs, err := aggrchunk.Decode(c.Data)
-		if err != nil {
-			return 0
-		}
-		c.Data = subs[aggrchunk.Count].Data
-	}
-	if len(c.Data) < 2 {
-		return 0
-	}
-	n := binary.BigEndian.Uint16(c.Data)
-	if c.Encoding == chunkenc.EncHistogramST || c.Encoding == chunkenc.EncFloatHistogramST {
-		n &= 1<<14 - 1 // the other bits are the counter reset header
-	}
-	return int(n)
 }

@@ -214,7 +214,8 @@ func (a *answer) Next() bool {
 	samples := 0
 	if r.usage.limits.ResponseSamples > 0 { // else nobody asks, and to look at all chunks once more takes time
 		for _, c := range at.Chunks {
-			samples += numSamples(c)
+			n, _ := c.NumSamples() // as it was counted when it was read
+			samples += n
 		}
 	}
 	if err := r.usage.answerSeries(samples); err != nil {
