@@ -60,29 +60,21 @@ func (s *state) finer(g *group) (out []*group) {
 // times is how many shards as small as the other's make one as large as the group's.
 func (g *group) times(finer *group) uint64 { return finer.key.Shard.Of / max(1, g.key.Shard.Of) }
 
-// coarser are the groups of whose series a group has a part.
-func (s *state) coarser(g *group) (out []*group) {
+// unsplit are the blocks with series of a shard's group that are still to be split. What
+// overlaps with them waits for their parts: of two that were merged before, without replica labels,
+// nobody could tell that they are of one time.
+func (s *state) unsplit(g *group) (blocks []*block.Entry) {
 	for _, other := range s.family(g.key) {
-		if other != g && other.key.Shard.Covers(g.key.Shard) {
-			out = append(out, other)
+		if other == g || !other.key.Shard.Covers(g.key.Shard) {
+			continue
 		}
-	}
-	return out
-}
-
-// awaits reports whether a block is still to be split whose parts overlap with a run of
-// a shard. What is merged before has no replica any more: if the other part has none either, nobody
-// could tell that they are of one time.
-func (s *state) awaits(g *group, run []*block.Entry) bool {
-	for _, c := range s.coarser(g) {
-		for _, e := range c.blocks {
-			open := func(shard block.Shard) bool { return shard.Overlaps(g.key.Shard) }
-			if e.NoCompact == nil && e.Meta.TimeRange().Overlaps(span(run)) && slices.ContainsFunc(s.shardsOf(e.Meta), open) {
-				return true
+		for _, e := range other.blocks {
+			if e.NoCompact == nil && s.readFor(e.Meta, g.key.Shard) {
+				blocks = append(blocks, e)
 			}
 		}
 	}
-	return false
+	return blocks
 }
 
 // strays gives the jobs that split what came for a time whose series are in shards
@@ -118,10 +110,14 @@ func (s *state) strays(g *group, blocks []*block.Entry) (jobs []Job, rest []*blo
 // meets reports whether a block that can be merged is in the time of another, in a
 // shard of which that one's series are still to be read.
 func (s *state) meets(e *block.Entry, finer *group) bool {
-	open := func(shard block.Shard) bool { return shard.Overlaps(finer.key.Shard) }
-	return slices.ContainsFunc(s.shardsOf(e.Meta), open) && slices.ContainsFunc(finer.blocks, func(f *block.Entry) bool {
+	return s.readFor(e.Meta, finer.key.Shard) && slices.ContainsFunc(finer.blocks, func(f *block.Entry) bool {
 		return f.NoCompact == nil && f.Meta.TimeRange().Overlaps(e.Meta.TimeRange())
 	})
+}
+
+// readFor reports whether a block is read for series of a shard.
+func (s *state) readFor(m *block.Meta, shard block.Shard) bool {
+	return slices.ContainsFunc(s.shardsOf(m), shard.Overlaps)
 }
 
 // shardsOf are the shards of a block that no other block holds.
@@ -156,8 +152,7 @@ func (s *state) splitOne(g *group, e *block.Entry, n uint64) Job {
 func (s *state) alongside(g *group, r block.TimeRange) uint64 {
 	n := uint64(0)
 	for _, f := range s.finer(g) {
-		there := slices.ContainsFunc(f.blocks, func(e *block.Entry) bool { return e.Meta.TimeRange().Overlaps(r) })
-		if there && (n == 0 || g.times(f) < n) {
+		if anyOverlaps(f.blocks, r) && (n == 0 || g.times(f) < n) {
 			n = g.times(f)
 		}
 	}
@@ -169,7 +164,7 @@ func (s *state) alongside(g *group, r block.TimeRange) uint64 {
 func (s *state) lacking(g *group, blocks []*block.Entry, n uint64) []block.Shard {
 	return slices.DeleteFunc(g.key.Shard.Split(n), func(shard block.Shard) bool {
 		return !slices.ContainsFunc(blocks, func(e *block.Entry) bool {
-			return slices.ContainsFunc(s.shardsOf(e.Meta), shard.Overlaps)
+			return s.readFor(e.Meta, shard)
 		})
 	})
 }

@@ -1,6 +1,8 @@
 package planner
 
 import (
+	"slices"
+
 	"github.com/varve-io/varve/pkg/block"
 )
 
@@ -11,10 +13,11 @@ func (s *state) compact(g *group) []Job {
 		return e.NoCompact == nil && !s.taken[e.Meta.ULID]
 	})
 	strays, candidates := s.strays(g, candidates)
+	unsplit := s.unsplit(g)
 	var ready [][]*block.Entry    // runs, most of them of one block
 	var pending []block.TimeRange // where a block is still to come, or to settle
 	for _, run := range overlaps(candidates) {
-		if !s.settled(run) || len(run) > 1 && !s.assembled(run) || s.awaits(g, run) {
+		if !s.settled(run) || len(run) > 1 && !s.assembled(run) || anyOverlaps(unsplit, span(run)) {
 			pending = append(pending, span(run))
 			s.hold(run)
 			continue
@@ -48,6 +51,11 @@ func overlaps(blocks []*block.Entry) [][]*block.Entry {
 		end = max(end, e.Meta.MaxTime)
 	}
 	return runs
+}
+
+// anyOverlaps reports whether a block overlaps with a time.
+func anyOverlaps(blocks []*block.Entry, r block.TimeRange) bool {
+	return slices.ContainsFunc(blocks, func(e *block.Entry) bool { return e.Meta.TimeRange().Overlaps(r) })
 }
 
 // span is the range from the first block's start to the last end.
