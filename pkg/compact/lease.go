@@ -59,11 +59,12 @@ type leases struct {
 
 	// The rest is of the one goroutine that acquires.
 	seen map[string]sighting
-	// looks counts how often the bucket was looked at, and since says after how many
-	// looks the lease of a stream was taken from another process.
+	// looks counts how often the bucket was looked at, and since says after how many looks
+	// the lease of a stream was taken from another process, or the last doubt of it ended.
 	looks int
 	since map[string]int
-	// doubtful are the leases that this process does not take again before that time.
+	// doubtful are the leases under which a write ended of which nobody knows whether it takes
+	// effect, until that time; before it this process does not take them again.
 	doubtful map[string]time.Time
 }
 
@@ -113,7 +114,10 @@ func (l *leases) acquire(ctx context.Context, key string) (*lease, error) {
 		l.seen[key] = sighting{expires: until}
 		return nil, fmt.Errorf("%w: a write of this process may still be on its way, to %s", errHeld, key)
 	}
-	delete(l.doubtful, key)
+	if _, was := l.doubtful[key]; was {
+		l.since[key] = l.looks // what arrived late is not in the plan
+		delete(l.doubtful, key)
+	}
 	name := leaseName(key)
 	old, etag, err := l.read(ctx, name)
 	if err != nil {
@@ -208,8 +212,8 @@ func (l *leases) hold(ctx context.Context, name string, s leaseState, etag strin
 type lease struct {
 	*leases
 	name, key string
-	// since is the number of looks at the bucket that do not count for the stream,
-	// because another process had the lease afterwards.
+	// since is the number of looks at the bucket that do not count for the stream, because
+	// another process had the lease afterwards, or a write in doubt may have taken effect.
 	since int
 
 	// ctx ends with the lease.
@@ -302,14 +306,25 @@ func (h *lease) doubt() {
 	h.unsure = time.Now()
 }
 
+// settled is when all writes have taken effect of which nobody knows whether they do; a look at
+// the bucket that began before does not show them all.
+func (h *lease) settled() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.unsure.Add(h.duration / 3)
+}
+
 // release gives the lease back, so that others need not wait for its end. Jobs
 // under it must have ended. If a write of theirs may still be on its way, the
 // lease runs out instead, so that nobody is surprised by it.
 func (h *lease) release(ctx context.Context) {
 	h.cancel(context.Canceled)
 	<-h.done
-	if until := h.unsure.Add(h.duration / 3); time.Now().Before(until) {
+	until := h.settled()
+	if !h.unsure.IsZero() {
 		h.doubtful[h.key] = until
+	}
+	if time.Now().Before(until) {
 		return
 	}
 	h.state.Released = true

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/thanos-io/objstore"
 
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/blockio"
 	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/bucket/buckettest"
@@ -161,6 +163,57 @@ func TestALeaseRunsOutIfAWriteMayStillBeOnItsWay(t *testing.T) {
 		<-time.After(20 * time.Second)
 		take(t.Context(), t, a).release(t.Context())
 		take(t.Context(), t, b).release(t.Context())
+	})
+}
+
+// belated is a bucket that gives up the first mark for deletion, which arrives all the same.
+type belated struct {
+	*bucket.Memory
+	t    *testing.T
+	once *sync.Once
+}
+
+func (b belated) PutIfAbsent(ctx context.Context, name string, r io.Reader) (etag string, err error) {
+	id, rel, _ := block.ParseName(name)
+	if rel == string(block.DeletionMark) {
+		b.once.Do(func() {
+			err = bucket.ErrTransient
+			time.AfterFunc(15*time.Second, func() {
+				if there, err := b.Exists(context.Background(), block.MetaName(id)); err != nil || !there {
+					b.t.Errorf("the mark of %s arrives when that is gone (%v)", id, err)
+				}
+				if _, err := b.Memory.PutIfAbsent(context.Background(), name, r); err != nil {
+					b.t.Error(err)
+				}
+			})
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return b.Memory.PutIfAbsent(ctx, name, r)
+}
+
+func TestNothingBeginsUnderALeaseWhileAWriteMayStillBeOnItsWay(t *testing.T) {
+	fill := replicas(t, 2)
+	dir, old := blocktest.Dir(t, twoHours("a", hour-24*40))
+	synctest.Test(t, func(t *testing.T) {
+		bkt := belated{fill(t), t, new(sync.Once)}
+		blocktest.Upload(t, bkt.Memory, dir)
+		e := executor(t, bkt)
+		e.opts.Policy.Retention = map[block.Resolution]time.Duration{block.Raw: 30 * 24 * time.Hour}
+		e.opts.Policy.DeleteDelay, e.opts.Policy.NoDownsampling = 0, true
+		build := e.build
+		e.build = func(ctx context.Context, o output) error { // the lease is held for this
+			<-time.After(time.Minute)
+			return build(ctx, o)
+		}
+		if err := e.Run(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if left, err := blockio.Objects(t.Context(), bkt, old.ULID); err != nil || len(left) > 0 {
+			t.Errorf("%s expired and is still there: %v, error %v", old.ULID, left, err)
+		}
 	})
 }
 

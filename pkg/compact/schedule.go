@@ -247,6 +247,11 @@ func (s *schedule) lease(ctx context.Context, j planner.Job) *holding {
 			s.elsewhere[key] = true // until its jobs have ended
 			return nil
 		}
+		if until := h.settled(); s.listed.Before(until) {
+			s.elsewhere[key] = true
+			s.leases.seen[key] = sighting{expires: until}
+			return nil
+		}
 		return h
 	}
 	unseen := 0
