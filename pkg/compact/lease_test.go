@@ -178,11 +178,12 @@ func (b belated) PutIfAbsent(ctx context.Context, name string, r io.Reader) (eta
 	if rel == string(block.DeletionMark) {
 		b.once.Do(func() {
 			err = bucket.ErrTransient
+			ctx := context.WithoutCancel(ctx)
 			time.AfterFunc(15*time.Second, func() {
-				if there, err := b.Exists(context.Background(), block.MetaName(id)); err != nil || !there {
+				if there, err := b.Exists(ctx, block.MetaName(id)); err != nil || !there {
 					b.t.Errorf("the mark of %s arrives when that is gone (%v)", id, err)
 				}
-				if _, err := b.Memory.PutIfAbsent(context.Background(), name, r); err != nil {
+				if _, err := b.Memory.PutIfAbsent(ctx, name, r); err != nil {
 					b.t.Error(err)
 				}
 			})
