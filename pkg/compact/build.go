@@ -132,7 +132,6 @@ func (e *Executor) writeShard(ctx context.Context, sources []*source, w downsamp
 		if err := in.check(cur, e.opts.Dedup.Func); err != nil {
 			return err
 		}
-		in.tally.went(cur)
 		if err := w.AddSeries(cur); err != nil {
 			return err
 		}
@@ -140,7 +139,7 @@ func (e *Executor) writeShard(ctx context.Context, sources []*source, w downsamp
 	if err := set.Err(); err != nil {
 		return err
 	}
-	return in.tally.check()
+	return in.done()
 }
 
 // shardSet has the series of a shard alone.

@@ -147,6 +147,31 @@ func TestReplicasBecomeOneBlockInEveryResolution(t *testing.T) {
 	}
 }
 
+// TestBlocksThatAnotherDeduplicatedApart merges a stream without replicas, in which each
+// block has another phase. Where it changes, a sample comes 20 s behind the one before, and
+// deduplication leaves it out. Verification takes that for no loss.
+func TestBlocksThatAnotherDeduplicatedApart(t *testing.T) {
+	bkt := bucket.NewMemory()
+	for i := range 4 {
+		spec := twoHours("", hour+2*i)
+		delete(spec.Labels, "replica")
+		for _, s := range spec.Series {
+			for j := range s.Samples {
+				s.Samples[j].T += int64(i+1) % 2 * 40_000
+			}
+		}
+		blocktest.InBucket(t, bkt, spec)
+	}
+	e := executor(t, bkt)
+	if err := e.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(live(t, bkt), "\n")
+	if want := "@raw +0h 8h level 2, 4 sources, 2 series, 956 samples"; !strings.Contains(got, want) { // two of each series are left out
+		t.Errorf("got\n%s\nwant %s", got, want)
+	}
+}
+
 // data gives all objects but marks, metadata and leases.
 func data(t *testing.T, bkt *bucket.Memory) map[string]string {
 	t.Helper()

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
@@ -80,66 +82,47 @@ func (r *recorder) check(n int, s *series.Series) error {
 	return nil
 }
 
-// inputs is what a merge reads. It keeps every so many-th series with its replicas
-// until what became of them was checked, and counts samples.
+// inputs is what a merge reads. It keeps each series with its replicas until what became of them was checked.
 type inputs struct {
 	series.Set
 
 	stride int
-	labels int // label sets so far
-	last   labels.Labels
-	kept   []input
-	tally  tally
-}
-
-// tally is how many raw samples came and went.
-type tally struct {
-	in, out int
-	// fewer says that deduplication may leave samples out: of one series there are two
-	// replicas, or chunks that overlap. unknown says that there are chunks of aggregates.
-	fewer, unknown bool
-
-	replica string // of the series so far, and where it ends
-	end     int64
-}
-
-// begins says that the next chunks are of another series.
-func (t *tally) begins(s *series.Series) { t.replica, t.end = s.Replica, math.MinInt64 }
-
-// came counts chunks of the series that was begun last.
-func (t *tally) came(s *series.Series) {
-	t.fewer = t.fewer || s.Replica != t.replica
-	for _, c := range s.Chunks {
-		t.in += t.count(c)
-		t.fewer = t.fewer || c.MinTime <= t.end
-		t.end = max(t.end, c.MaxTime)
-	}
-}
-
-func (t *tally) went(s *series.Series) {
-	for _, c := range s.Chunks {
-		t.out += t.count(c)
-	}
-}
-
-func (t *tally) count(c series.Chunk) int {
-	n, err := c.NumSamples()
-	t.unknown = t.unknown || err != nil || c.Encoding == aggrchunk.Encoding // who decodes the chunk says what is wrong with it
-	return n
-}
-
-// check reports that samples were lost, or came out of nothing.
-func (t *tally) check() error {
-	if t.unknown || t.out == t.in || t.out < t.in && t.fewer {
-		return nil
-	}
-	return fmt.Errorf("%d samples came of %d", t.out, t.in)
+	labels int     // label sets so far
+	kept   []input // not checked yet
 }
 
 // input is a series with all its replicas.
 type input struct {
 	labels   labels.Labels
+	compared bool // sample by sample
 	replicas [][]series.Chunk
+	samples  int
+	// fewer says that deduplication may leave samples out: there are two replicas, or chunks that
+	// overlap. unknown says that there are chunks of aggregates.
+	fewer, unknown bool
+
+	replica string // of what came last, and where that ends
+	end     int64
+}
+
+// came adds chunks of a replica.
+func (in *input) came(s *series.Series) {
+	in.fewer = in.fewer || len(in.replicas) > 0 && s.Replica != in.replica
+	for _, c := range s.Chunks {
+		in.fewer = in.fewer || c.MinTime <= in.end
+		in.end = max(in.end, c.MaxTime)
+	}
+	in.samples += in.count(s.Chunks)
+	in.replicas, in.replica = append(in.replicas, s.Chunks), s.Replica
+}
+
+func (in *input) count(chunks []series.Chunk) (all int) {
+	for _, c := range chunks {
+		n, err := c.NumSamples()
+		in.unknown = in.unknown || err != nil || c.Encoding == aggrchunk.Encoding // who decodes the chunk says what is wrong with it
+		all += n
+	}
+	return all
 }
 
 func (in *inputs) Next() bool {
@@ -147,33 +130,75 @@ func (in *inputs) Next() bool {
 		return false
 	}
 	s := in.At()
-	if in.labels == 0 || !labels.Equal(s.Labels, in.last) {
-		in.tally.begins(s)
-		in.last = s.Labels
-		if in.labels%in.stride == 0 {
-			in.kept = append(in.kept, input{labels: s.Labels})
-		}
+	if n := len(in.kept); n == 0 || !labels.Equal(s.Labels, in.kept[n-1].labels) {
+		in.kept = append(in.kept, input{labels: s.Labels, compared: in.labels%in.stride == 0, end: math.MinInt64})
 		in.labels++
 	}
-	in.tally.came(s)
-	if n := len(in.kept); n > 0 && labels.Equal(s.Labels, in.kept[n-1].labels) {
-		in.kept[n-1].replicas = append(in.kept[n-1].replicas, s.Chunks)
-	}
+	in.kept[len(in.kept)-1].came(s)
 	return true
 }
 
-// check compares a series with what it was made from, if that was kept.
+// check compares the next series that is written with what it was made from.
 func (in *inputs) check(s *series.Series, f dedup.Func) error {
-	for len(in.kept) > 0 && labels.Compare(in.kept[0].labels, s.Labels) < 0 {
-		in.kept = in.kept[1:]
-	}
 	if len(in.kept) == 0 || !labels.Equal(in.kept[0].labels, s.Labels) {
-		return nil
+		return fmt.Errorf("series %s is not the next one of its sources", s.Labels)
 	}
-	if err := compare(in.kept[0].replicas, s.Chunks, f); err != nil {
+	next := in.kept[0]
+	in.kept = slices.Delete(in.kept, 0, 1)
+	err := next.tally(s.Chunks, f)
+	if err == nil && next.compared {
+		err = compare(next.replicas, s.Chunks, f)
+	}
+	if err != nil {
 		return fmt.Errorf("series %s beside its sources: %w", s.Labels, err)
 	}
 	return nil
+}
+
+// done reports series that did not come out.
+func (in *inputs) done() error {
+	if len(in.kept) > 0 {
+		return fmt.Errorf("nothing came of series %s", in.kept[0].labels)
+	}
+	return nil
+}
+
+// tally reports that samples were lost, or came out of nothing.
+func (in *input) tally(chunks []series.Chunk, f dedup.Func) error {
+	out := in.count(chunks)
+	lost := out < in.samples
+	switch {
+	case in.unknown || out == in.samples || lost && in.fewer:
+		return nil
+	case lost && f == dedup.Default:
+		return in.lostAtEdges(chunks)
+	}
+	return fmt.Errorf("%d samples came of %d", out, in.samples)
+}
+
+// lostAtEdges reports samples that were lost elsewhere than behind the edge of a cell of
+// deduplication, next to a sample before it. There, deduplication leaves out what breaks the rhythm of
+// a lone replica, too: in blocks that were deduplicated apart, replicas may change at the edge.
+func (in *input) lostAtEdges(chunks []series.Chunk) error {
+	kept := map[int64]bool{}
+	if err := eachSample(chunks, func(s sample) { kept[s.t] = true }); err != nil {
+		return err
+	}
+	var wrong error
+	last := int64(math.MinInt64) // that was kept and says that the series is alive
+	err := eachSample(slices.Concat(in.replicas...), func(s sample) {
+		before, _ := dedup.Widen(s.t, s.t)
+		edge := before + dedup.Cell
+		switch {
+		case kept[s.t]:
+			if s.value != value.StaleNaN {
+				last = s.t
+			}
+		case wrong == nil && (s.t < edge || last < before || last >= edge):
+			wrong = fmt.Errorf("the sample at %d is gone", s.t)
+		}
+	})
+	return errors.Join(err, wrong)
 }
 
 // compare decodes with Prometheus' own readers and knows nothing of how deduplication

@@ -1,6 +1,8 @@
 package compact
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,9 +65,9 @@ func TestASeriesIsComparedWithItsSources(t *testing.T) {
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("got error %v, want one that says %q", err, tc.want)
 			}
-			// The next series is none of those that are compared.
+			// The next series is none of those that are compared, but for the number of samples.
 			if err := in.check(&series.Series{Labels: labels.FromStrings("a", "c"), Chunks: []series.Chunk{a}}, tc.f); err != nil {
-				t.Errorf("a series that is not kept: %v", err)
+				t.Errorf("a series that is only counted: %v", err)
 			}
 		})
 	}
@@ -76,48 +78,58 @@ func TestASeriesIsComparedWithItsSources(t *testing.T) {
 }
 
 // However many series a merge has, all their samples are counted.
-func TestSamplesAreCountedOnBothSides(t *testing.T) {
+func TestSamplesOfEachSeriesAreCountedOnBothSides(t *testing.T) {
 	one, two, across := chunkOf(t, 0, every(0, 100)...), chunkOf(t, 0, every(200_000, 50)...), chunkOf(t, 0, every(90_000, 100)...)
-	lset := labels.FromStrings("a", "b")
+	edge := int(dedup.Cell)
+	// around has a sample half a second too early behind the edge, and without it all are a second apart.
+	around := func(edge int) (with, without series.Chunk) {
+		before, after := every(edge-49_500, 50), every(edge+500, 50)
+		return chunkOf(t, 0, slices.Concat(before, []int64{int64(edge)}, after)...), chunkOf(t, 0, slices.Concat(before, after)...)
+	}
+	with, without := around(edge)
+	early, cutEarly := around(edge - 60_000)
+	late, cutLate := around(edge + 60_000)
+	lset, next := labels.FromStrings("a", "b"), labels.FromStrings("a", "c")
+	of := func(l labels.Labels, replica string, chunks ...series.Chunk) series.Series {
+		return series.Series{Labels: l, Replica: replica, Chunks: chunks}
+	}
 	for name, tc := range map[string]struct {
-		in   []series.Series
-		out  []series.Chunk
-		want string // a part of the error; empty means none
+		in, out []series.Series
+		f       dedup.Func
+		want    string // a part of the error; empty means none
 	}{
-		"all of one replica": {
-			in: []series.Series{{Labels: lset, Replica: "a", Chunks: []series.Chunk{one}}, {Labels: lset, Replica: "a", Chunks: []series.Chunk{two}}}, out: []series.Chunk{one, two},
+		"all of one replica":   {in: []series.Series{of(lset, "a", one), of(lset, "a", two)}, out: []series.Series{of(lset, "", one, two)}},
+		"a chunk is gone":      {in: []series.Series{of(lset, "a", one, two)}, out: []series.Series{of(lset, "", one)}, want: "the sample at 200000 is gone"},
+		"a block is gone":      {in: []series.Series{of(lset, "", one), of(lset, "", two)}, out: []series.Series{of(lset, "", two)}, f: dedup.Chain, want: "50 samples came of 150"},
+		"a series is gone":     {in: []series.Series{of(lset, "", one), of(next, "", one)}, out: []series.Series{of(next, "", one)}, want: `{a="c"} is not the next`},
+		"the last series is":   {in: []series.Series{of(lset, "", one), of(next, "", one)}, out: []series.Series{of(lset, "", one)}, want: `nothing came of series {a="c"}`},
+		"a series of nothing":  {in: []series.Series{of(lset, "", one)}, out: []series.Series{of(lset, "", one), of(next, "", one)}, want: `{a="c"} is not the next`},
+		"more than there were": {in: []series.Series{of(lset, "a", one), of(lset, "b", two)}, out: []series.Series{of(lset, "", one, one)}, want: "200 samples came of 150"},
+		"one of two replicas":  {in: []series.Series{of(lset, "a", one), of(lset, "b", one)}, out: []series.Series{of(lset, "", one)}},
+		"chunks that overlap":  {in: []series.Series{of(lset, "", one, across)}, out: []series.Series{of(lset, "", one, two)}},
+		"of one series as many as another lost": {
+			in: []series.Series{of(lset, "", one), of(next, "a", one), of(next, "b", one)}, out: []series.Series{of(lset, "", chunkOf(t, 0, every(0, 99)...)), of(next, "", one, two)},
+			want: "the sample at 99000 is gone",
 		},
-		"a chunk is gone": {
-			in: []series.Series{{Labels: lset, Replica: "a", Chunks: []series.Chunk{one, two}}}, out: []series.Chunk{one}, want: "100 samples came of 150",
+		"aggregates": {in: []series.Series{of(lset, "", series.Chunk{Encoding: aggrchunk.Encoding, Data: []byte{3}})}, out: []series.Series{of(lset, "")}},
+		"the first sample behind an edge, where it breaks the rhythm": {in: []series.Series{of(lset, "", with)}, out: []series.Series{of(lset, "", without)}},
+		"the same, though nothing is left out": {
+			in: []series.Series{of(lset, "", with)}, out: []series.Series{of(lset, "", without)}, f: dedup.Chain, want: "100 samples came of 101",
 		},
-		"a block is gone": {
-			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{one}}, {Labels: lset, Chunks: []series.Chunk{two}}}, out: []series.Chunk{two}, want: "50 samples came of 150",
-		},
-		"a series is gone": {
-			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{one}}, {Labels: labels.FromStrings("a", "c"), Chunks: []series.Chunk{one}}}, out: []series.Chunk{one}, want: "100 samples came of 200",
-		},
-		"more than there were": {
-			in: []series.Series{{Labels: lset, Replica: "a", Chunks: []series.Chunk{one}}, {Labels: lset, Replica: "b", Chunks: []series.Chunk{two}}}, out: []series.Chunk{one, one}, want: "200 samples came of 150",
-		},
-		"one of two replicas": {
-			in: []series.Series{{Labels: lset, Replica: "a", Chunks: []series.Chunk{one}}, {Labels: lset, Replica: "b", Chunks: []series.Chunk{one}}}, out: []series.Chunk{one},
-		},
-		"chunks that overlap": {
-			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{one, across}}}, out: []series.Chunk{one, two},
-		},
-		"other series at the same time": {
-			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{one}}, {Labels: labels.FromStrings("a", "c"), Chunks: []series.Chunk{one}}}, out: []series.Chunk{one, one},
-		},
-		"aggregates": {
-			in: []series.Series{{Labels: lset, Chunks: []series.Chunk{{Encoding: aggrchunk.Encoding, Data: []byte{3}}}}},
+		"a sample before an edge": {in: []series.Series{of(lset, "", early)}, out: []series.Series{of(lset, "", cutEarly)}, want: "the sample at 7140000 is gone"},
+		"a sample behind the first of a cell": {
+			in: []series.Series{of(lset, "", late)}, out: []series.Series{of(lset, "", cutLate)}, want: "the sample at 7260000 is gone",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := &inputs{stride: 1000, Set: series.NewSet(tc.in, nil)}
+			in := &inputs{stride: 1000, Set: series.NewSet(append([]series.Series{of(labels.FromStrings("a", "a"), "", one)}, tc.in...), nil)}
 			for in.Next() {
 			}
-			in.tally.went(&series.Series{Chunks: tc.out})
-			err := in.tally.check()
+			err := in.check(&series.Series{Labels: labels.FromStrings("a", "a"), Chunks: []series.Chunk{one}}, tc.f) // the one that is compared
+			for i := range tc.out {
+				err = errors.Join(err, in.check(&tc.out[i], tc.f))
+			}
+			err = errors.Join(err, in.done())
 			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 				t.Errorf("got error %v, want one that says %q", err, tc.want)
 			}
