@@ -50,7 +50,7 @@ func conditional(ctx context.Context, bkt objstore.Bucket, holder string) (ok bo
 }
 
 // advisory makes conditional writes of plain ones, with a look ahead of each. Of
-// two processes that start at the same instant both may win.
+// two writes at the same instant both may win; the later one stays.
 type advisory struct{ bkt objstore.Bucket }
 
 // GetVersion takes the content's hash for its version.

@@ -132,6 +132,11 @@ func (l *leases) acquire(ctx context.Context, key string) (*lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take the lease of %s: %w", key, err)
 	}
+	if l.whole {
+		if err := l.stays(ctx, name, etag); err != nil {
+			return nil, fmt.Errorf("take the lease of %s: %w", key, err)
+		}
+	}
 	delete(l.seen, key)
 	if old.Holder != "" && old.Holder != l.holder {
 		l.since[key] = l.looks
@@ -140,6 +145,23 @@ func (l *leases) acquire(ctx context.Context, key string) (*lease, error) {
 		}
 	}
 	return l.hold(ctx, name, next, etag, began), nil
+}
+
+// stays looks at a lease a second time that was put without a condition: of several processes
+// that took it at the same instant the last one has it.
+func (l *leases) stays(ctx context.Context, name, etag string) error {
+	timer := time.NewTimer(l.duration / 12)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	_, now, err := l.read(ctx, name)
+	if err == nil && now != etag {
+		return errHeld
+	}
+	return err
 }
 
 // expired notes what somebody's lease looks like and reports whether it stayed so long enough.

@@ -240,26 +240,70 @@ func TestWithoutConditionalWritesOneProcessWorksOnTheBucket(t *testing.T) {
 		"the store ignores what is there": forgetful{bucket.NewMemory()},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, b := executor(t, bkt), executor(t, bkt)
-			for _, e := range []*Executor{a, b} {
-				var log bytes.Buffer
-				e.log = slog.New(slog.NewTextHandler(&log, nil))
-				if err := e.Run(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				const says = "one process works"
-				if page := ask(t, e, "/").Body.String(); !strings.Contains(log.String(), says) || !strings.Contains(page, says) || e.Report().Leases != leaseOfBucket {
-					t.Errorf("nobody is told: report %q, log %s", e.Report().Leases, log.String())
-				}
-			}
-			held, err := a.leases.acquire(t.Context(), a.leases.key(stream))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := b.leases.acquire(t.Context(), b.leases.key(`{c="us"}`)); !errors.Is(err, errHeld) {
-				t.Errorf("got %v, want %v", err, errHeld)
-			}
-			held.release(t.Context())
+			synctest.Test(t, func(t *testing.T) { oneProcessWorks(t, bkt) })
 		})
 	}
+}
+
+func oneProcessWorks(t *testing.T, bkt objstore.Bucket) {
+	t.Helper()
+	a, b := executor(t, bkt), executor(t, bkt)
+	for _, e := range []*Executor{a, b} {
+		var log bytes.Buffer
+		e.log = slog.New(slog.NewTextHandler(&log, nil))
+		if err := e.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		const says = "one process works"
+		if page := ask(t, e, "/").Body.String(); !strings.Contains(log.String(), says) || !strings.Contains(page, says) || e.Report().Leases != leaseOfBucket {
+			t.Errorf("nobody is told: report %q, log %s", e.Report().Leases, log.String())
+		}
+	}
+	held, err := a.leases.acquire(t.Context(), a.leases.key(stream))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.leases.acquire(t.Context(), b.leases.key(`{c="us"}`)); !errors.Is(err, errHeld) {
+		t.Errorf("got %v, want %v", err, errHeld)
+	}
+	held.release(t.Context())
+}
+
+// slow answers a second later.
+type slow struct{ objstore.Bucket }
+
+func (s slow) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	r, err := s.Bucket.Get(ctx, name)
+	<-time.After(time.Second)
+	return r, err
+}
+
+func TestOneOfSeveralThatTakeAnAdvisoryLeaseAtTheSameInstantHasIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bkt := bucket.NewMemory()
+		won := make(chan *lease, 3)
+		for range cap(won) {
+			l := processLeases(bkt)
+			l.store, l.whole = advisory{slow{bkt}}, true
+			go func() {
+				h, err := l.acquire(t.Context(), l.key(stream))
+				if err != nil && !errors.Is(err, errHeld) {
+					t.Error(err)
+				}
+				won <- h
+			}()
+		}
+		var held []*lease
+		for range cap(won) {
+			if h := <-won; h != nil {
+				held = append(held, h)
+			}
+		}
+		if len(held) != 1 {
+			t.Errorf("%d processes hold the lease", len(held))
+		}
+		for _, h := range held {
+			h.release(t.Context())
+		}
+	})
 }
