@@ -170,11 +170,12 @@ func (x *Index) symbol(ctx context.Context, ref uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text, ok := p.symbol(ref)
-	if !ok {
-		return "", corruptf("there is no symbol %d", ref)
+	if p.spans(ref) {
+		if text, ok := p.symbol(ref); ok {
+			return text, nil
+		}
 	}
-	return text, nil
+	return "", corruptf("there is no symbol %d", ref)
 }
 
 // symbolLeaf returns the page that has the symbol, if any has.
@@ -185,10 +186,19 @@ func (x *Index) symbolLeaf(ctx context.Context, ref uint64) (*page, error) {
 	return x.leaf(ctx, x.dir.symbols, func(p *page) int { return p.lastNumber(ref) })
 }
 
+// spans reports whether a symbol is on the page if it is one.
+func (p *page) spans(ref uint64) bool {
+	n := p.len()
+	return n > 0 && p.number(0, 0) <= ref && ref <= p.number(n-1, 0)
+}
+
+// symbol returns a symbol of a page that spans it.
 func (p *page) symbol(ref uint64) (text string, ok bool) {
-	i := p.lastNumber(ref)
+	i := int(ref - p.number(0, 0)) // references follow one another, but in version 1
 	if i >= p.len() || p.number(i, 0) != ref {
-		return "", false
+		if i = p.lastNumber(ref); p.number(i, 0) != ref {
+			return "", false
+		}
 	}
 	return p.key(i), true
 }

@@ -74,7 +74,7 @@ func (x *Index) valuesFromSeries(ctx context.Context, r *SeriesReader, name stri
 			return nil, err
 		}
 		if value != "" {
-			found[value] = struct{}{}
+			note(found, value)
 		}
 	}
 	values := slices.Sorted(maps.Keys(found))
@@ -179,12 +179,19 @@ func (x *Index) namesFromSeries(ctx context.Context, r *SeriesReader, found map[
 			return r.err
 		}
 		for i := 0; i < len(r.pairs); i += 2 {
-			name, err := r.symbol(ctx, r.pairs[i])
+			name, err := r.text(ctx, i)
 			if err != nil {
 				return err
 			}
-			found[name] = struct{}{}
+			note(found, name)
 		}
+	}
+}
+
+// note adds a text to a set, as one of its own.
+func note(found map[string]struct{}, text string) {
+	if _, ok := found[text]; !ok {
+		found[strings.Clone(text)] = struct{}{}
 	}
 }
 

@@ -1,12 +1,9 @@
 package blockindex
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -48,11 +45,14 @@ type SeriesReader struct {
 	taken    int        // of ready
 	room     []rawEntry // that ready lies in
 	pairs    []uint64   // symbols of the labels, names and values in turn
-	symbols  []knownSymbol
-	batch    []knownSymbol     // those of ready that symbols did not have, sorted
+	symbols  symbolReader
+	looked   bool              // the symbols of ready were looked up
+	texts    []knownSymbol     // what was last found in the places of pairs
 	verdicts []map[uint64]bool // of each matcher of the rest, by symbol of the value
 	added    []labels.Label    // to those of the series, sorted
 	builder  labels.ScratchBuilder
+	shared   *SharedLabels
+	scratch  labels.Labels // overwritten by each entry, if labels are shared
 }
 
 // heldEntry is a series entry that was read, and what was read of those that follow.
@@ -66,12 +66,6 @@ type rawEntry struct {
 	ref    uint32
 	body   []byte
 	behind []byte // what was read of the entry that follows
-}
-
-// knownSymbol is a symbol that was looked up; one without text is none.
-type knownSymbol struct {
-	ref  uint64
-	text string
 }
 
 const (
@@ -94,7 +88,8 @@ const (
 
 // Series returns a reader of the series that s selects.
 func (x *Index) Series(s Selection) *SeriesReader {
-	r := &SeriesReader{x: x, window: seriesWindow, refs: s.Refs, rest: s.Rest, matchers: s.matchers, builder: labels.NewScratchBuilder(16)}
+	r := &SeriesReader{x: x, refs: s.Refs, rest: s.Rest, matchers: s.matchers, builder: labels.NewScratchBuilder(16)}
+	r.Window(seriesWindow)
 	for range s.Rest {
 		r.verdicts = append(r.verdicts, map[uint64]bool{})
 	}
@@ -105,6 +100,7 @@ func (x *Index) Series(s Selection) *SeriesReader {
 // said: for who reads many indexes side by side.
 func (r *SeriesReader) Window(bytes int64) {
 	r.window = min(max(bytes, minWindow), seriesWindow)
+	r.symbols = symbolReader{x: r.x, room: r.window}
 }
 
 // Next reads the next series that has a chunk with samples in [mint, maxt] into e,
@@ -183,7 +179,7 @@ func (r *SeriesReader) next(ctx context.Context) (raw rawEntry, d decoder, ok bo
 // prepare makes the next entries ready, after reading some if none are held.
 func (r *SeriesReader) prepare(ctx context.Context) error {
 	r.held = r.held[len(r.ready):]
-	r.ready, r.taken = nil, 0
+	r.ready, r.taken, r.looked = nil, 0, false
 	if len(r.held) == 0 {
 		if err := r.load(ctx); err != nil {
 			return err
@@ -200,10 +196,7 @@ func (r *SeriesReader) prepare(ctx context.Context) error {
 			return fmt.Errorf("series %d: %w", h.ref, err)
 		}
 	}
-	if len(r.rest) > 0 {
-		return nil // most may not be accepted, and few of their symbols be needed
-	}
-	return r.lookUp(ctx, r.ready)
+	return nil
 }
 
 // Add adds labels to those of every series, in the place of the series' own of that name.
@@ -214,6 +207,9 @@ func (r *SeriesReader) Add(all labels.Labels) {
 		}
 	})
 }
+
+// Share makes labels that are the same in several indexes one.
+func (r *SeriesReader) Share(s *SharedLabels) { r.shared = s }
 
 // Ahead calls fn with the chunks of the series that come next, the last one that Next
 // brought among them, as far as it is known without reading whether they are selected,
@@ -289,44 +285,6 @@ func (r *SeriesReader) load(ctx context.Context) error {
 	}
 	r.read += n
 	return r.loadLong(ctx, long)
-}
-
-// lookUp brings the symbols of entries that are not known yet, in the order in which
-// the page directory has them.
-func (r *SeriesReader) lookUp(ctx context.Context, entries []rawEntry) error {
-	r.batch = r.batch[:0]
-	for i := range entries {
-		d := decoder{b: entries[i].body}
-		for range 2 * d.uvarint() {
-			ref := d.uvarint()
-			if d.bad {
-				break // who takes the entry says so
-			}
-			if k := r.known(ref); k.ref != ref { // else it has the text, or the batch will
-				*k = knownSymbol{ref: ref}
-				r.batch = append(r.batch, *k)
-			}
-		}
-	}
-	slices.SortFunc(r.batch, knownSymbol.compare)
-	r.batch = slices.CompactFunc(r.batch, func(a, b knownSymbol) bool { return a.ref == b.ref })
-	var p *page
-	for i := range r.batch {
-		k := &r.batch[i]
-		if p == nil || p.len() == 0 || k.ref > p.number(p.len()-1, 0) {
-			var err error
-			if p, err = r.x.symbolLeaf(ctx, k.ref); err != nil {
-				return err
-			}
-		}
-		if text, ok := p.symbol(k.ref); ok {
-			k.text = strings.Clone(text)
-			if known := r.known(k.ref); known.ref == k.ref {
-				known.text = k.text
-			}
-		}
-	}
-	return nil
 }
 
 // entrySize is where the body of the entry at the front of b begins and how long
@@ -453,11 +411,11 @@ func (r *SeriesReader) labels(ctx context.Context) (labels.Labels, error) {
 	r.builder.Reset()
 	last, added := "", r.added
 	for i := 0; i < len(r.pairs); i += 2 {
-		name, err := r.symbol(ctx, r.pairs[i])
+		name, err := r.text(ctx, i)
 		if err != nil {
 			return labels.EmptyLabels(), err
 		}
-		value, err := r.symbol(ctx, r.pairs[i+1])
+		value, err := r.text(ctx, i+1)
 		if err != nil {
 			return labels.EmptyLabels(), err
 		}
@@ -477,18 +435,19 @@ func (r *SeriesReader) labels(ctx context.Context) (labels.Labels, error) {
 	for _, l := range added {
 		r.builder.Add(l.Name, l.Value)
 	}
-	return r.builder.Labels(), nil
+	return r.shared.keep(&r.builder, &r.scratch), nil
 }
 
 // value returns the value of a label of the series that next has moved to, and its symbol.
+// It may share the memory of a page.
 func (r *SeriesReader) value(ctx context.Context, name string) (value string, ref uint64, err error) {
 	for i := 0; i < len(r.pairs); i += 2 {
-		n, err := r.symbol(ctx, r.pairs[i])
+		n, err := r.text(ctx, i)
 		if err != nil {
 			return "", 0, err
 		}
 		if n == name {
-			value, err = r.symbol(ctx, r.pairs[i+1])
+			value, err = r.text(ctx, i+1)
 			return value, r.pairs[i+1], err
 		}
 	}
@@ -538,31 +497,39 @@ func (r *SeriesReader) verify(ctx context.Context) error {
 	return nil
 }
 
-func (k knownSymbol) compare(o knownSymbol) int { return cmp.Compare(k.ref, o.ref) }
-
-// known is where a symbol is remembered.
-func (r *SeriesReader) known(ref uint64) *knownSymbol {
-	if r.symbols == nil {
-		const perSeries = 32 // symbols, if none occurs twice
-		r.symbols = make([]knownSymbol, max(min(perSeries*len(r.refs), int(r.window/windowPerSymbol)), 1))
+// text returns the string of the i-th symbol of pairs, which may share the memory of a
+// page. Most are those of the entry before.
+func (r *SeriesReader) text(ctx context.Context, i int) (string, error) {
+	if i >= len(r.texts) {
+		r.texts = append(r.texts, make([]knownSymbol, i+1-len(r.texts))...)
 	}
-	return &r.symbols[ref%uint64(len(r.symbols))]
+	k := &r.texts[i]
+	if ref := r.pairs[i]; k.ref != ref || k.text == "" {
+		text, err := r.symbol(ctx, ref)
+		if err != nil {
+			return "", err
+		}
+		*k = knownSymbol{ref, text}
+	}
+	return k.text, nil
 }
 
-// symbol returns the string of a symbol, which lives as long as the caller likes.
+// symbol returns the string of a symbol.
 func (r *SeriesReader) symbol(ctx context.Context, ref uint64) (string, error) {
-	k := r.known(ref)
-	if k.ref == ref && k.text != "" {
-		return k.text, nil
+	text, found, err := r.symbols.find(ctx, ref)
+	if err != nil || found {
+		return text, err
 	}
-	if i, ok := slices.BinarySearchFunc(r.batch, knownSymbol{ref: ref}, knownSymbol.compare); ok && r.batch[i].text != "" {
-		*k = r.batch[i]
-		return k.text, nil
+	if !r.looked {
+		entries := r.ready[r.taken-1:]
+		if len(r.rest) > 0 {
+			entries = nil // most may not be accepted, and few of their symbols be needed
+		}
+		const perSeries = 32 // symbols, if none occurs twice
+		if err := r.symbols.lookUp(ctx, entries, min(perSeries*len(r.refs), int(r.window/windowPerSymbol))); err != nil {
+			return "", err
+		}
+		r.looked = true
 	}
-	text, err := r.x.symbol(ctx, ref)
-	if err != nil {
-		return "", err
-	}
-	k.ref, k.text = ref, strings.Clone(text)
-	return k.text, nil
+	return r.symbols.remembered(ctx, ref)
 }

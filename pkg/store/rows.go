@@ -44,6 +44,7 @@ func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selecte
 		if s.only == nil {
 			reader.Add(s.block.labels)
 		}
+		reader.Share(s.r.shared)
 		s.reader = reader
 		var e blockindex.Entry
 		for reader.Next(ctx, mint, maxt, &e) {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/blockindex"
 	"github.com/varve-io/varve/pkg/pagecache"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
@@ -36,6 +37,9 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 		return series.ErrSet(err)
 	}
 	g.metrics.blocksQueried.Observe(float64(len(streams)))
+	if len(streams) > 1 {
+		r.shared = new(blockindex.SharedLabels)
+	}
 	return r.answer(streams) //nolint:contextcheck // the context of the request is that of its caller
 }
 
@@ -73,6 +77,7 @@ type request struct {
 	reclaims bool
 	left     []*pagecache.Lease
 	sampled  sample
+	shared   *blockindex.SharedLabels // by the streams, if there are several
 }
 
 func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory *share) *request {

@@ -1,0 +1,125 @@
+package blockindex
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+)
+
+// symbolReader finds the symbols of series entries. It holds the pages of the directory
+// on which they stand, as long as there is room for them; from then on it looks up what
+// the next entries need all at once, page by page, and holds single symbols.
+type symbolReader struct {
+	x     *Index
+	room  int64   // bytes of pages that may still be held
+	pages []*page // held, in the order of their symbols
+	last  *page   // of pages: where a symbol was found last
+
+	known []knownSymbol // of other pages, by the remainder of the reference
+	batch []knownSymbol // that the last entries needed and known did not have, sorted
+}
+
+// knownSymbol is a symbol that was looked up; one without text is none.
+type knownSymbol struct {
+	ref  uint64
+	text string
+}
+
+func (k knownSymbol) compare(o knownSymbol) int { return cmp.Compare(k.ref, o.ref) }
+
+// find returns a symbol that is held, or on a page that can be. The text may share the
+// memory of a page.
+func (s *symbolReader) find(ctx context.Context, ref uint64) (text string, found bool, err error) {
+	if s.last != nil && s.last.spans(ref) {
+		text, found = s.last.symbol(ref)
+		return text, found, nil
+	}
+	i, _ := slices.BinarySearchFunc(s.pages, ref, func(p *page, ref uint64) int { return cmp.Compare(p.number(p.len()-1, 0), ref) })
+	if i < len(s.pages) && s.pages[i].spans(ref) {
+		s.last = s.pages[i]
+	} else {
+		if s.room <= 0 {
+			return "", false, nil
+		}
+		p, err := s.x.symbolLeaf(ctx, ref)
+		if err != nil || !p.spans(ref) {
+			return "", false, err
+		}
+		s.pages = slices.Insert(s.pages, i, p)
+		s.room -= p.memory()
+		s.last = p
+	}
+	text, found = s.last.symbol(ref)
+	return text, found, nil
+}
+
+// holds reports whether a symbol is on a page that is held.
+func (s *symbolReader) holds(ref uint64) bool {
+	return slices.ContainsFunc(s.pages, func(p *page) bool { return p.spans(ref) })
+}
+
+// lookUp brings the symbols of entries that are not held yet, in the order in which the
+// page directory has them.
+func (s *symbolReader) lookUp(ctx context.Context, entries []rawEntry, most int) error {
+	if s.known == nil {
+		s.known = make([]knownSymbol, max(most, 1))
+	}
+	s.batch = s.batch[:0]
+	for i := range entries {
+		d := decoder{b: entries[i].body}
+		for range 2 * d.uvarint() {
+			ref := d.uvarint()
+			if d.bad {
+				break // who takes the entry says so
+			}
+			if k := s.at(ref); k.ref != ref && !s.holds(ref) { // else it has the text, or the batch will
+				*k = knownSymbol{ref: ref}
+				s.batch = append(s.batch, *k)
+			}
+		}
+	}
+	slices.SortFunc(s.batch, knownSymbol.compare)
+	s.batch = slices.CompactFunc(s.batch, func(a, b knownSymbol) bool { return a.ref == b.ref })
+	var p *page
+	for i := range s.batch {
+		k := &s.batch[i]
+		if p == nil || !p.spans(k.ref) {
+			var err error
+			if p, err = s.x.symbolLeaf(ctx, k.ref); err != nil {
+				return err
+			}
+		}
+		if !p.spans(k.ref) {
+			continue // who takes the entry says so
+		}
+		if text, ok := p.symbol(k.ref); ok {
+			k.text = strings.Clone(text)
+			if known := s.at(k.ref); known.ref == k.ref {
+				known.text = k.text
+			}
+		}
+	}
+	return nil
+}
+
+// at is where a symbol is remembered by itself.
+func (s *symbolReader) at(ref uint64) *knownSymbol { return &s.known[ref%uint64(len(s.known))] }
+
+// remembered returns a symbol that lookUp brought, or asks for it.
+func (s *symbolReader) remembered(ctx context.Context, ref uint64) (string, error) {
+	k := s.at(ref)
+	if k.ref == ref && k.text != "" {
+		return k.text, nil
+	}
+	if i, ok := slices.BinarySearchFunc(s.batch, knownSymbol{ref: ref}, knownSymbol.compare); ok && s.batch[i].text != "" {
+		*k = s.batch[i]
+		return k.text, nil
+	}
+	text, err := s.x.symbol(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	k.ref, k.text = ref, strings.Clone(text)
+	return k.text, nil
+}
