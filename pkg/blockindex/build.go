@@ -59,31 +59,42 @@ func (d *Directories) build(ctx context.Context, x *Index) (dir directory, err e
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	b := &builder{src: x.src, out: &pageWriter{f: f, w: bufio.NewWriterSize(f, 64<<10)}}
-	dir, err = b.build(ctx, d, x.chunks)
-	if err == nil {
-		b.out.write(dir.encode())
-		err = errors.Join(b.out.err, b.out.w.Flush())
-	}
+	b := &builder{src: x.src}
+	dir, err = b.build(ctx, d, f, x.chunks)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return dir, err
 	}
 	return dir, os.Rename(f.Name(), x.path)
 }
 
-// builder makes one page directory.
-type builder struct {
-	src  Source
-	out  *pageWriter
-	tail []byte // of the index
-	toc  index.TOC
-	dir  directory
-	// strings are all label names, and all values of each name, each list sorted; nil if
-	// they are too many.
-	strings [][][]byte
+// spare is memory that making a directory takes once the tail of the index is there.
+type spare struct {
+	out     *bufio.Writer
+	strings sortedLists
 }
 
-func (b *builder) build(ctx context.Context, d *Directories, chunks uint64) (directory, error) {
+func (d *Directories) spare() *spare {
+	if s, ok := d.spares.Get().(*spare); ok {
+		return s
+	}
+	return &spare{out: bufio.NewWriterSize(nil, 64<<10)}
+}
+
+// builder makes one page directory.
+type builder struct {
+	src   Source
+	spare *spare
+	out   *pageWriter
+	tail  []byte // of the index
+	toc   index.TOC
+	dir   directory
+	// strings are all label names, and all values of each name, each list sorted; nil if
+	// they are too many.
+	strings *sortedLists
+}
+
+// build writes the directory to a file.
+func (b *builder) build(ctx context.Context, d *Directories, f *os.File, chunks uint64) (directory, error) {
 	size := b.src.Size()
 	if size < headerSize+tocSize {
 		return b.dir, corruptf("%d bytes are too few", size)
@@ -93,6 +104,13 @@ func (b *builder) build(ctx context.Context, d *Directories, chunks uint64) (dir
 		return b.dir, err
 	}
 	d.learnTail(size-int64(b.toc.PostingsTable), size, chunks)
+	b.spare = d.spare()
+	defer func() {
+		b.spare.strings.reset() // not to keep the tail
+		d.spares.Put(b.spare)
+	}()
+	b.spare.out.Reset(f)
+	b.out = &pageWriter{f: f, w: b.spare.out}
 	err := b.values(ctx, b.inOrder)
 	if errors.Is(err, errOrder) {
 		if err = b.out.restart(); err == nil {
@@ -108,7 +126,8 @@ func (b *builder) build(ctx context.Context, d *Directories, chunks uint64) (dir
 		}
 	}
 	b.dir.at = int64(b.out.at)
-	return b.dir, b.out.err
+	b.out.write(b.dir.encode())
+	return b.dir, errors.Join(b.out.err, b.out.w.Flush())
 }
 
 // readTail reads the last n bytes of the index and its table of contents from them.
@@ -178,7 +197,8 @@ func (b *builder) values(ctx context.Context, take func(s *scanner, t *tableWrit
 		values: newTreeWriter(b.out, valueColumns),
 	}
 	if end-begin <= maxStrings {
-		t.strings = [][][]byte{{{}}} // the names
+		t.strings = &b.spare.strings
+		t.strings.reset()
 	}
 	if err := take(s, t); err != nil {
 		return err
@@ -285,8 +305,8 @@ func (b *builder) extent(off, next uint64) extent {
 // tableWriter writes the trees of label names and of their values.
 type tableWriter struct {
 	names, values *treeWriter
-	all           extent // under the empty label
-	strings       [][][]byte
+	all           extent       // under the empty label
+	strings       *sortedLists // or nil
 	// Of the name whose values come in.
 	name  []byte
 	count uint64
@@ -305,16 +325,14 @@ func (t *tableWriter) add(e *offsetEntry, l extent) {
 		t.endName()
 		t.name = e.name
 		if t.strings != nil {
-			t.strings[0] = append(t.strings[0], t.name)
-			t.strings = append(t.strings, nil)
+			t.strings.names = append(t.strings.names, t.name)
 		}
 	}
 	t.count++
 	t.posts += l.size
 	t.values.add(e.value, uint64(l.off), uint64(l.size))
 	if t.strings != nil {
-		last := &t.strings[len(t.strings)-1]
-		*last = append(*last, e.value)
+		t.strings.all = append(t.strings.all, e.value)
 	}
 }
 
@@ -322,6 +340,9 @@ func (t *tableWriter) endName() {
 	if t.count > 0 {
 		values := t.values.finish()
 		t.names.add(t.name, t.count, uint64(t.posts), values.off, values.size, values.level)
+		if t.strings != nil {
+			t.strings.end()
+		}
 	}
 	t.count, t.posts = 0, 0
 }
@@ -343,7 +364,7 @@ func (b *builder) deriveSymbols() bool {
 	if b.strings == nil || b.toc.LabelIndices != b.toc.Postings || b.toc.LabelIndicesTable != b.toc.PostingsTable || b.toc.Symbols != headerSize {
 		return false
 	}
-	symbols := mergeSorted(b.strings)
+	symbols := b.strings.merge()
 	const around = 4 + 4 + 4 // length, number, checksum
 	left := b.after(b.toc.Symbols) - int64(b.toc.Symbols) - around
 	for _, s := range symbols {
@@ -366,34 +387,6 @@ func (b *builder) deriveSymbols() bool {
 
 // uvarintLen is the length of n as a variable-length integer.
 func uvarintLen(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }
-
-// mergeSorted makes one sorted list, without repetition, of sorted ones.
-func mergeSorted(lists [][][]byte) [][]byte {
-	for len(lists) > 1 {
-		var merged [][][]byte
-		for pair := range slices.Chunk(lists, 2) {
-			if len(pair) == 1 {
-				merged = append(merged, pair[0])
-				continue
-			}
-			merged = append(merged, mergeTwo(pair[0], pair[1]))
-		}
-		lists = merged
-	}
-	return slices.CompactFunc(lists[0], bytes.Equal)
-}
-
-func mergeTwo(a, b [][]byte) [][]byte {
-	out := make([][]byte, 0, len(a)+len(b))
-	for len(a) > 0 && len(b) > 0 {
-		if bytes.Compare(a[0], b[0]) <= 0 {
-			out, a = append(out, a[0]), a[1:]
-		} else {
-			out, b = append(out, b[0]), b[1:]
-		}
-	}
-	return append(append(out, a...), b...)
-}
 
 // symbols writes the tree of symbols, and reads the header, which stands before them.
 func (b *builder) symbols(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,6 +23,8 @@ type Directories struct {
 	dir     string
 	most    int64 // bytes of pages in memory
 	metrics *metrics
+	spares  sync.Pool // of *spare
+	scratch sync.Pool // of *pageScratch
 
 	mu     sync.Mutex
 	pages  map[pageKey]*list.Element // of *keptPage
@@ -168,12 +171,22 @@ func (x *Index) readPage(off, size uint64) (*page, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, int64(off)); err != nil {
+	scratch, ok := x.dirs.scratch.Get().(*pageScratch)
+	if !ok {
+		scratch = &pageScratch{}
+	}
+	defer x.dirs.scratch.Put(scratch)
+	scratch.page = slices.Grow(scratch.page[:0], int(size))[:size]
+	if _, err := f.ReadAt(scratch.page, int64(off)); err != nil {
 		return nil, err
 	}
-	return decodePage(b)
+	var p *page
+	p, scratch.keys, err = decodePage(scratch.page, scratch.keys)
+	return p, err
 }
+
+// pageScratch is memory that reading a page takes.
+type pageScratch struct{ page, keys []byte }
 
 // repair makes the directory again, unless somebody else just did, and reads a page of it.
 func (x *Index) repair(ctx context.Context, off, size uint64) (*page, error) {

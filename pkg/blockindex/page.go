@@ -57,6 +57,7 @@ type pageBuilder struct {
 	firstNum uint64 // its first number
 	last     []byte // key
 	numbers  []uint64
+	page     []byte // the last one that was finished
 }
 
 func newPageBuilder(columns int) *pageBuilder {
@@ -96,35 +97,38 @@ func sharedPrefix(a, b []byte) (n int) {
 
 func (b *pageBuilder) full() bool { return len(b.body) >= pageBytes || b.keyBytes >= pageKeys }
 
-// finish returns the page, checksum included, and empties the builder.
+// finish returns the page, checksum included, and empties the builder. The page is valid
+// until the next one is.
 func (b *pageBuilder) finish() []byte {
-	out := binary.AppendUvarint(nil, uint64(b.count))
+	out := binary.AppendUvarint(b.page[:0], uint64(b.count))
 	out = binary.AppendUvarint(out, uint64(b.columns))
 	out = append(out, b.body...)
 	out = binary.BigEndian.AppendUint32(out, checksum(out))
+	b.page = out
 	b.body, b.count, b.keyBytes, b.last = b.body[:0], 0, 0, b.last[:0]
 	clear(b.numbers)
 	return out
 }
 
-// decodePage is the reverse of pageBuilder.
-func decodePage(b []byte) (*page, error) {
+// decodePage is the reverse of pageBuilder. It makes the keys in a buffer, which it returns
+// for the next page.
+func decodePage(b, keys []byte) (*page, []byte, error) {
 	if len(b) < 4 || checksum(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
-		return nil, errDirectory
+		return nil, keys, errDirectory
 	}
 	d := decoder{b: b[:len(b)-4]}
 	count, columns := d.uvarint(), d.uvarint()
 	if d.bad || count > uint64(len(d.b)) || columns > maxColumns {
-		return nil, errDirectory
+		return nil, keys, errDirectory
 	}
 	p := &page{ends: make([]uint32, 0, count), numbers: make([]uint64, 0, count*columns), columns: int(columns)}
 	most := uint64(2 * (len(b) + pageKeys)) // a builder makes no more
-	keys := make([]byte, 0, 2*len(b))
+	keys = keys[:0]
 	last := 0
 	for range count {
 		shared, rest := d.uvarint(), d.text()
 		if d.bad || shared > uint64(len(keys)-last) || uint64(len(keys))+shared+uint64(len(rest)) > most {
-			return nil, errDirectory
+			return nil, keys, errDirectory
 		}
 		begin := len(keys)
 		keys = append(keys, keys[last:last+int(shared)]...)
@@ -140,8 +144,8 @@ func decodePage(b []byte) (*page, error) {
 		}
 	}
 	if d.bad || len(d.b) > 0 {
-		return nil, errDirectory
+		return nil, keys, errDirectory
 	}
 	p.keys = string(keys)
-	return p, nil
+	return p, keys, nil
 }
