@@ -46,7 +46,7 @@ type merged struct {
 	// whose children are the nodes 2i and 2i+1. Input j plays its first match at node (len(inputs)+j)/2.
 	losers []int
 	at     *series.Series
-	joined []series.Chunk // of the series at which several inputs stand
+	same   []*series.Series // those of several inputs that are the same series
 	err    error
 }
 
@@ -80,23 +80,31 @@ func (m *merged) Next() bool {
 	if m.at == nil {
 		return false
 	}
-	joined := false
+	m.same = append(m.same[:0], m.at)
 	for m.advance() {
 		next := m.inputs[m.losers[0]].cur
 		if next == nil || series.Compare(m.at, next) != 0 {
 			break
 		}
-		if !joined {
-			joined = true
-			m.joined = append(m.joined[:0], m.at.Chunks...)
-		}
-		m.joined = append(m.joined, next.Chunks...)
+		m.same = append(m.same, next)
 	}
-	if joined { // what the inputs handed out stays theirs, and what this set does its caller's
-		m.at = &series.Series{Labels: m.at.Labels, Replica: m.at.Replica, Chunks: slices.Clone(normalize(m.joined))}
-		clear(m.joined) // not to keep their bytes
+	if len(m.same) > 1 {
+		m.at = join(m.same)
 	}
 	return m.err == nil
+}
+
+// join makes one series of several. What the inputs handed out stays theirs.
+func join(same []*series.Series) *series.Series {
+	n := 0
+	for _, s := range same {
+		n += len(s.Chunks)
+	}
+	joined := make([]series.Chunk, 0, n)
+	for _, s := range same {
+		joined = append(joined, s.Chunks...)
+	}
+	return &series.Series{Labels: same[0].Labels, Replica: same[0].Replica, Chunks: normalize(joined)}
 }
 
 // start reads the first series of each input and plays all matches.
