@@ -55,7 +55,7 @@ func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selecte
 			if s.replaces && labels.Compare(r.labels, s.after) <= 0 && !s.after.IsEmpty() || !s.r.Shard.Keeps(r.labels) {
 				continue
 			}
-			if r.chunks = s.chunkRefs(nil, e.Chunks, e.Next); len(r.chunks) == 0 {
+			if r.chunks = s.ownRefs(&e); len(r.chunks) == 0 {
 				continue
 			}
 			if s.r.SkipChunks {
@@ -69,6 +69,18 @@ func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selecte
 			yield(row{}, err)
 		}
 	}
+}
+
+// ownRefs are the chunks of an entry that are wanted. Those of many rows lie in one piece of
+// memory.
+func (s *blockStream) ownRefs(e *blockindex.Entry) []chunkRef {
+	const together = 512
+	if n := len(e.Chunks); cap(s.refs)-len(s.refs) < n {
+		s.refs = make([]chunkRef, 0, max(together, n))
+	}
+	begin := len(s.refs)
+	s.refs = s.chunkRefs(s.refs, e.Chunks, e.Next)
+	return s.refs[begin:len(s.refs):len(s.refs)]
 }
 
 // row gives an entry its final labels; its chunks come later.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockindex"
-	"github.com/varve-io/varve/pkg/pagecache"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
@@ -75,7 +74,7 @@ type request struct {
 	// reclaims says that the reader calls Reclaim, and left holds what streams are
 	// through with since it last did.
 	reclaims bool
-	left     []*pagecache.Lease
+	left     []leftSpan
 	sampled  sample
 	shared   *blockindex.SharedLabels // by the streams, if there are several
 }
@@ -233,8 +232,8 @@ func (a *answer) Next() bool {
 func (a *answer) Reclaim() {
 	r := a.request
 	r.reclaims = true
-	for _, l := range r.left {
-		l.Release()
+	for i := range r.left {
+		r.left[i].free()
 	}
 	clear(r.left)
 	r.left = r.left[:0]

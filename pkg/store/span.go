@@ -12,11 +12,19 @@ import (
 // span is a run of the series of a block with their chunks, whose bytes the lease holds.
 type span struct {
 	series []series.Series
+	room   room // that series and their chunks lie in
 	lease  *pagecache.Lease
 	err    error // why it could not be read
 	bytes  int64 // of the window
 	wanted []wanted
 	read   chan struct{} // closed when what is above is valid
+}
+
+// room is memory for series and their chunks, which a stream uses again once its reader is
+// through with them.
+type room struct {
+	series []series.Series
+	chunks []series.Chunk
 }
 
 // window is the memory that the spans of a stream take, those that are read and the one
@@ -71,8 +79,9 @@ func (s *blockStream) lay(rows []row) *span {
 	for _, r := range rows {
 		n += len(r.chunks)
 	}
-	next := &span{series: make([]series.Series, len(rows)), read: make(chan struct{})}
-	room := make([]series.Chunk, n)
+	next := &span{room: s.roomFor(len(rows), n), read: make(chan struct{})}
+	next.series = next.room.series
+	room := next.room.chunks
 	if !s.r.SkipChunks && n > 0 {
 		next.wanted = s.wants(n)
 	}
@@ -89,6 +98,15 @@ func (s *blockStream) lay(rows []row) *span {
 		room = room[k:]
 	}
 	return next
+}
+
+// roomFor returns room for so many series and chunks, which lay fills.
+func (s *blockStream) roomFor(rows, chunks int) (r room) {
+	select {
+	case r = <-s.rooms:
+	default:
+	}
+	return room{slices.Grow(r.series[:0], rows)[:rows], slices.Grow(r.chunks[:0], chunks)[:chunks]}
 }
 
 // wants returns an empty slice with room for n.
@@ -211,12 +229,27 @@ func (r *request) fairShare(part float64) int64 {
 
 // leave notes that nothing of a span is handed out any more, see answer.Reclaim.
 func (s *blockStream) leave(l *span) {
-	if s.r.reclaims && l.lease != nil {
-		s.r.left = append(s.r.left, l.lease)
+	if s.r.reclaims {
+		s.r.left = append(s.r.left, leftSpan{s, l.lease, l.room})
 	}
-	l.lease = nil
+	l.lease, l.room = nil, room{}
 	s.window.leave(l.bytes)
 	l.bytes = 0
+}
+
+// leftSpan is what is free when the reader of an answer has gone on.
+type leftSpan struct {
+	of    *blockStream
+	lease *pagecache.Lease
+	room  room
+}
+
+func (l *leftSpan) free() {
+	l.lease.Release()
+	select {
+	case l.of.rooms <- l.room:
+	default:
+	}
 }
 
 // reckoning is the memory that a span of rows takes: also that of the bytes between

@@ -32,6 +32,8 @@ type blockStream struct {
 	reader  *blockindex.SeriesReader // nil if chunks are not read in the order of the index
 	segment uint32                   // of the chunk that the stream read last
 	unused  chan []wanted            // of spans that were read
+	rooms   chan room                // of spans that were handed out
+	refs    []chunkRef               // that those of the next rows lie behind
 
 	handed time.Time // when the last span was, before the next series entries are read
 
@@ -56,7 +58,7 @@ type blockStream struct {
 func newBlockStream(r *request, p pick, matchers []*labels.Matcher) *blockStream {
 	s := &blockStream{
 		pick: p, r: r, matchers: matchers, now: new(span), at: -1,
-		window: newWindow(), spans: make(chan *span, 2*sideBySide), unused: make(chan []wanted, sideBySide),
+		window: newWindow(), spans: make(chan *span, 2*sideBySide), unused: make(chan []wanted, sideBySide), rooms: make(chan room, sideBySide),
 	}
 	s.stream = r.g.cache.Stream(s.ahead)
 	return s
