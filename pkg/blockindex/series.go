@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -40,6 +41,8 @@ type SeriesReader struct {
 	matchers []*labels.Matcher
 	err      error
 
+	buf      []byte      // that what is held lies in, but for long entries
+	entries  []heldEntry // that held lies in
 	held     []heldEntry
 	ready    []rawEntry // of the first of held, with symbols looked up
 	taken    int        // of ready
@@ -259,7 +262,8 @@ func (r *SeriesReader) load(ctx context.Context) error {
 		total += end - off
 		spans = append(spans, span{begin: off, end: end})
 	}
-	buf := make([]byte, total)
+	r.buf = slices.Grow(r.buf[:0], int(total)) // nothing is held any more
+	buf := r.buf[:total]
 	ranges := make([]Range, len(spans))
 	for i := range spans {
 		s := &spans[i]
@@ -270,7 +274,8 @@ func (r *SeriesReader) load(ctx context.Context) error {
 		return fmt.Errorf("read series entries: %w", err)
 	}
 
-	r.held = make([]heldEntry, n)
+	r.entries = slices.Grow(r.entries[:0], n)
+	r.held = r.entries[:n]
 	var long []int
 	for i, ref := range refs[:n] {
 		off, _ := x.position(ref)

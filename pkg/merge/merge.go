@@ -48,6 +48,9 @@ type merged struct {
 	at     *series.Series
 	same   []*series.Series // those of several inputs that are the same series
 	err    error
+
+	reclaims bool
+	room     []series.Chunk // that joined chunks lie in, if they are reclaimed
 }
 
 // input is a set with the series it stands at, nil at its end.
@@ -89,22 +92,34 @@ func (m *merged) Next() bool {
 		m.same = append(m.same, next)
 	}
 	if len(m.same) > 1 {
-		m.at = join(m.same)
+		m.at = m.join(m.same)
 	}
 	return m.err == nil
 }
 
 // join makes one series of several. What the inputs handed out stays theirs.
-func join(same []*series.Series) *series.Series {
+func (m *merged) join(same []*series.Series) *series.Series {
 	n := 0
 	for _, s := range same {
 		n += len(s.Chunks)
 	}
-	joined := make([]series.Chunk, 0, n)
-	for _, s := range same {
-		joined = append(joined, s.Chunks...)
+	if !m.reclaims {
+		m.room = nil
 	}
+	begin := len(m.room)
+	m.room = slices.Grow(m.room, n)
+	for _, s := range same {
+		m.room = append(m.room, s.Chunks...)
+	}
+	joined := m.room[begin:len(m.room):len(m.room)]
 	return &series.Series{Labels: same[0].Labels, Replica: same[0].Replica, Chunks: normalize(joined)}
+}
+
+// Reclaim says that nothing of what was handed out is looked at any more, and that it will
+// be said again.
+func (m *merged) Reclaim() {
+	m.reclaims = true
+	m.room = m.room[:0]
 }
 
 // start reads the first series of each input and plays all matches.

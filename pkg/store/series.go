@@ -237,6 +237,9 @@ func (a *answer) Reclaim() {
 	}
 	clear(r.left)
 	r.left = r.left[:0]
+	if merged, ok := a.Set.(storeapi.Reclaimable); ok {
+		merged.Reclaim()
+	}
 }
 
 func (a *answer) end(err error) bool {
