@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,14 +149,14 @@ func TestSpansOfAFewBlocksAreReadSideBySideAndComeInOrder(t *testing.T) {
 func TestAReaderThatStopsEndsAllReads(t *testing.T) {
 	bkt := bucket.NewMemory()
 	e := wide(t, bkt, wideSeries, wideChunk)
-	var waiting sync.WaitGroup
+	var reading atomic.Int64
 	hanging := make(chan struct{}, 64)
 	g := open(t, &tapped{bkt, func(ctx context.Context, off int64) error {
 		if off <= chunks.SegmentHeaderSize {
 			return nil
 		}
-		waiting.Add(1)
-		defer waiting.Done()
+		reading.Add(1)
+		defer reading.Add(-1)
 		hanging <- struct{}{}
 		<-ctx.Done()
 		return ctx.Err()
@@ -179,9 +180,11 @@ func TestAReaderThatStopsEndsAllReads(t *testing.T) {
 	if !errors.Is(set.Err(), context.Canceled) {
 		t.Errorf("error is %v, want %v", set.Err(), context.Canceled)
 	}
-	waiting.Wait()
 	if err := g.Close(); err != nil { // waits for all goroutines of the request
 		t.Error(err)
+	}
+	if n := reading.Load(); n != 0 {
+		t.Errorf("%d reads go on", n)
 	}
 }
 

@@ -621,3 +621,55 @@ func TestLongListingsStopWithTheContext(t *testing.T) {
 		t.Errorf("list: got %v after %d pages, want context.Canceled after 3", err, pages.Load())
 	}
 }
+
+func TestRangesAreReadWithoutTheSDKWhereThatWorks(t *testing.T) {
+	const own = "varve" // the user agent of requests that the SDK does not make
+	var status, asked atomic.Int32
+	b := open(t, before(t, real(t), func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("User-Agent") != own {
+			return false
+		}
+		asked.Add(1)
+		if s := status.Load(); s != 0 {
+			answer(w, int(s), "Intervention")
+			return true
+		}
+		return false
+	}))
+	if err := b.Upload(t.Context(), "a/b-1_2.3", strings.NewReader("0123456789")); err != nil {
+		t.Fatal(err)
+	}
+	read := func() (without int32) {
+		t.Helper()
+		before := asked.Load()
+		rc, err := b.GetRange(t.Context(), "a/b-1_2.3", 5, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(rc); string(got) != "56" || errors.Join(err, rc.Close()) != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+		return asked.Load() - before
+	}
+	if read() > 0 {
+		t.Error("the first request did not take the SDK's way")
+	}
+	if read() == 0 {
+		t.Error("the second request took the SDK's way")
+	}
+	status.Store(http.StatusServiceUnavailable)
+	read() // goes the SDK's way in the end
+	status.Store(0)
+	if read() == 0 {
+		t.Error("after a failure and a success the SDK's way is taken")
+	}
+	status.Store(http.StatusForbidden)
+	read()
+	status.Store(0)
+	if read() > 0 {
+		t.Error("a store that forbids what the SDK may was asked without it again")
+	}
+	if _, err := b.GetRange(t.Context(), "a/none", 0, 2); !b.IsObjNotFoundErr(err) {
+		t.Errorf("an object that is not there: %v", err)
+	}
+}
