@@ -19,7 +19,7 @@ const (
 // indexFile is what is known of an index before its series are read.
 type indexFile struct {
 	data    []byte
-	symbols []string
+	symbols symbolTable
 	// toc is nil if it cannot be read.
 	toc *index.TOC
 	// series begin and end here; without a table of contents they end with the file.
@@ -93,30 +93,6 @@ func (x *indexFile) limitSeries(symbolsEnd int, found func(Kind, int, string, ..
 		x.end -= tocSize
 		found(Malformed, len(x.data)-tocSize, "the table of contents names no section behind the series")
 	}
-}
-
-// readSymbols reads the table of all strings and returns where it ends.
-func (x *indexFile) readSymbols(at int, found func(Kind, int, string, ...any)) (end int, ok bool) {
-	content, end, problem := section(x.data, at)
-	if problem != "" {
-		kind := Checksum
-		if content == nil {
-			kind = Truncated
-		}
-		found(kind, at, "symbol table: %s; without it no series can be read", problem)
-		return 0, false
-	}
-	d := decoder{b: content}
-	n := d.be32()
-	for range n {
-		s := d.text()
-		if d.bad {
-			found(Malformed, at, "symbol table: it ends after %d of %d strings", len(x.symbols), n)
-			return 0, false
-		}
-		x.symbols = append(x.symbols, s)
-	}
-	return end, true
 }
 
 // section returns what stands behind a length of 32 bits and before its checksum,

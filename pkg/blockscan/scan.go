@@ -108,7 +108,7 @@ func (s *Scanner) Symbols() []string {
 	if s.index == nil {
 		return nil
 	}
-	return s.index.symbols
+	return s.index.symbols.strings
 }
 
 // Stats returns the counts so far.
@@ -196,14 +196,15 @@ func (s *Scanner) labels(d *decoder) (labels.Labels, string) {
 	n := d.uvarint()
 	s.builder.Reset()
 	for range n {
-		name, value := d.uvarint(), d.uvarint()
+		name, ok1 := s.index.symbols.at(d.uvarint())
+		value, ok2 := s.index.symbols.at(d.uvarint())
 		if d.bad {
 			return labels.EmptyLabels(), ""
 		}
-		if m := uint64(len(s.index.symbols)); name >= m || value >= m {
-			return labels.EmptyLabels(), fmt.Sprintf("it refers to symbol %d of %d", max(name, value), m)
+		if !ok1 || !ok2 {
+			return labels.EmptyLabels(), "it refers to a symbol that is not in the table"
 		}
-		s.builder.Add(s.index.symbols[name], s.index.symbols[value])
+		s.builder.Add(name, value)
 	}
 	return s.builder.Labels(), ""
 }

@@ -3,7 +3,6 @@ package blockscan
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/varve-io/varve/pkg/block"
 )
@@ -71,11 +70,28 @@ func (t *tables) check(x *indexFile, report func(Finding)) {
 	found := func(kind Kind, at int, format string, args ...any) {
 		report(Finding{kind, block.IndexFile, int64(at), fmt.Sprintf(format, args...)})
 	}
-	at := int(min(x.toc.PostingsTable, uint64(len(x.data))))
+	kind, at, problem := x.eachList(func(entry int, label [2]string, offset uint64) { t.list(x, entry, label, offset, found) })
+	if problem != "" {
+		found(kind, at, "table of postings: %s", problem)
+		return
+	}
+	for p, want := range t.want {
+		name, _ := x.symbols.at(uint64(p.name))
+		value, _ := x.symbols.at(uint64(p.value))
+		found(Postings, at, "label %s=%q: no postings, but %d series have it", name, value, want.n)
+	}
+	if t.all.n > 0 {
+		found(Postings, at, "no postings of all series")
+	}
+}
+
+// eachList calls fn with every entry of the table of postings: its place, its label, which is empty for
+// the list of all series, and where the list is. It returns what is wrong with the table, and where.
+func (x *indexFile) eachList(fn func(entry int, label [2]string, offset uint64)) (kind Kind, at int, problem string) {
+	at = int(min(x.toc.PostingsTable, uint64(len(x.data))))
 	content, _, problem := section(x.data, at)
 	if problem != "" {
-		found(Checksum, at, "table of postings: %s", problem)
-		return
+		return Checksum, at, problem
 	}
 	d := decoder{b: content}
 	for n := d.be32(); n > 0; n-- {
@@ -84,24 +100,18 @@ func (t *tables) check(x *indexFile, report func(Finding)) {
 		name, value := d.text(), d.text()
 		offset := d.uvarint()
 		if d.bad || keys != 2 {
-			found(Malformed, entry, "table of postings: %d entries before its end cannot be read", n)
-			return
+			return Malformed, entry, fmt.Sprintf("%d entries before its end cannot be read", n)
 		}
-		t.list(x, entry, [2]string{name, value}, offset, found)
+		fn(entry, [2]string{name, value}, offset)
 	}
-	for p, want := range t.want {
-		found(Postings, at, "label %s=%q: no postings, but %d series have it", x.symbols[p.name], x.symbols[p.value], want.n)
-	}
-	if t.all.n > 0 {
-		found(Postings, at, "no postings of all series")
-	}
+	return "", at, ""
 }
 
 // list compares one list of postings with the series of its label. What was found is
 // taken out of want.
 func (t *tables) list(x *indexFile, entry int, label [2]string, offset uint64, found func(Kind, int, string, ...any)) {
 	at := int(min(offset, uint64(len(x.data))))
-	got, problem := readPostings(x.data, at)
+	got, problem := readPostings(x.data, at, func(uint32) bool { return true })
 	if problem != "" {
 		found(Checksum, at, "postings of %s=%q: %s", label[0], label[1], problem)
 	}
@@ -109,13 +119,13 @@ func (t *tables) list(x *indexFile, entry int, label [2]string, offset uint64, f
 	if label == [2]string{} {
 		want, t.all = t.all, print{}
 	} else {
-		name, ok1 := slices.BinarySearch(x.symbols, label[0])
-		value, ok2 := slices.BinarySearch(x.symbols, label[1])
+		name, ok1 := x.symbols.number(label[0])
+		value, ok2 := x.symbols.number(label[1])
 		if !ok1 || !ok2 {
 			found(Postings, entry, "label %s=%q is not among the symbols", label[0], label[1])
 			return
 		}
-		p := pair{uint32(name), uint32(value)}
+		p := pair{name, value}
 		want = t.want[p]
 		delete(t.want, p)
 	}
@@ -124,7 +134,8 @@ func (t *tables) list(x *indexFile, entry int, label [2]string, offset uint64, f
 	}
 }
 
-func readPostings(data []byte, at int) (got print, problem string) {
+// readPostings reads the list at an offset and gives those of its series that are wanted.
+func readPostings(data []byte, at int, wanted func(ref uint32) bool) (got print, problem string) {
 	content, _, problem := section(data, at)
 	if problem != "" {
 		return got, problem
@@ -141,7 +152,9 @@ func readPostings(data []byte, at int) (got print, problem string) {
 			return got, fmt.Sprintf("series %d comes after %d", ref, last)
 		}
 		last = ref
-		got = got.with(ref)
+		if wanted(ref) {
+			got = got.with(ref)
+		}
 	}
 	return got, ""
 }

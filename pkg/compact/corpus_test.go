@@ -42,6 +42,8 @@ func quarantine() map[string]reason {
 		"the magic of the index":    indexUnreadable,
 		"the version of the index":  indexUnreadable,
 		"a symbol":                  indexChecksum,
+		"the length of the symbols": indexUnreadable,
+		"the number of symbols":     indexUnreadable,
 		"a series entry":            indexChecksum,
 		"the length of a series":    indexUnreadable,
 		"the table of contents":     indexUnreadable,

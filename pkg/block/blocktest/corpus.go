@@ -70,6 +70,8 @@ func Corpus() []Damage {
 		{"the magic of the index", func(d Damaged) { d.flip("index", 0) }},
 		{"the version of the index", func(d Damaged) { d.flip("index", 4) }},
 		{"a symbol", func(d Damaged) { d.flip("index", 16) }},
+		{"the length of the symbols", func(d Damaged) { d.flip("index", 5) }},
+		{"the number of symbols", func(d Damaged) { d.miscount() }},
 		{"a series entry", func(d Damaged) { d.flip("index", d.entries()[1]+3) }},
 		{"the length of a series", func(d Damaged) { d.flip("index", d.entries()[2]) }},
 		{"the table of contents", func(d Damaged) { d.flip("index", d.size("index")-tocSize+10) }},
@@ -314,6 +316,18 @@ func (d Damaged) rename(series, as int) {
 	var other []byte
 	Patch(d.T, d.Dir, entries[as], func(c []byte) { other = slices.Clone(c[:5]) })
 	Patch(d.T, d.Dir, entries[series], func(c []byte) { copy(c, other) })
+}
+
+// miscount lets the table of symbols say that it has more than there are, with the right checksum.
+func (d Damaged) miscount() {
+	d.T.Helper()
+	data, err := os.ReadFile(d.file(block.IndexFile))
+	check(d.T, err)
+	const at = index.HeaderLen + 4 // behind the table's length
+	table := data[at:][:binary.BigEndian.Uint32(data[index.HeaderLen:])]
+	binary.BigEndian.PutUint32(table, binary.BigEndian.Uint32(table)+1)
+	binary.BigEndian.PutUint32(data[at+len(table):], crc32.Checksum(table, crc32.MakeTable(crc32.Castagnoli)))
+	check(d.T, os.WriteFile(d.file(block.IndexFile), data, 0o600))
 }
 
 // shift lets the first series' first chunk begin a millisecond later.
