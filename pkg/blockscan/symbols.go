@@ -69,6 +69,7 @@ func (x *indexFile) decodeSymbols(at int) (end int, kind Kind, problem string) {
 	for i := range n {
 		s := d.text()
 		if d.bad {
+			x.symbols = symbolTable{}
 			return 0, Malformed, fmt.Sprintf("it ends after %d of %d strings", i, n)
 		}
 		x.symbols.strings = append(x.symbols.strings, s)
