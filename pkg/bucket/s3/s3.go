@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/thanos-io/objstore"
 
@@ -52,9 +51,6 @@ type Bucket struct {
 	sending    chan struct{} // a place for each part on its way
 	spare      sync.Pool     // memory of parts that the store has
 	wantsMD5   atomic.Bool   // the store refused content without Content-MD5
-	signer     *v4.Signer
-	route      atomic.Pointer[route] // of reads, once the SDK has found it
-	slow       atomic.Bool           // the store wants requests to be as the SDK makes them
 
 	mu     sync.Mutex
 	client *s3.Client // nil until the region is known
@@ -70,7 +66,7 @@ func newBucket(ctx context.Context, conf Config, wait time.Duration, log *slog.L
 	if err := conf.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Bucket{conf: conf, log: log, metadata: splitMetadata(conf.PutUserMetadata), sending: make(chan struct{}, partsAtOnce), signer: newSigner()}
+	b := &Bucket{conf: conf, log: log, metadata: splitMetadata(conf.PutUserMetadata), sending: make(chan struct{}, partsAtOnce)}
 	var err error
 	if b.encryption, err = newEncryption(conf.SSE); err != nil {
 		return nil, err
@@ -159,17 +155,10 @@ func (b *Bucket) get(ctx context.Context, name, etag string, off, length int64) 
 	switch {
 	case length >= 0:
 		in.Range = aws.String(fmt.Sprintf("bytes=%d-%d", off, off+length-1))
-		if out := b.quickly(ctx, name, etag, *in.Range); out != nil {
-			return out, nil
-		}
 	case off > 0:
 		in.Range = aws.String(fmt.Sprintf("bytes=%d-", off))
 	}
-	out, err := client.GetObject(ctx, in)
-	if err == nil {
-		b.learn(name, out)
-	}
-	return out, err //nolint:wrapcheck // the caller explains it
+	return client.GetObject(ctx, in) //nolint:wrapcheck // the caller explains it
 }
 
 // body marks what goes wrong while an object is read.
