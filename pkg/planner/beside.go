@@ -15,7 +15,10 @@ func (s *state) beside(j Compact) (out []block.Resolution) {
 		return nil
 	}
 	m := s.merged(j)
-	for to, ok := coarser(m.Resolution()); ok && s.ripe(m, to) && s.wanted(m, to); to, ok = coarser(to) {
+	for to, ok := coarser(m.Resolution()); ok; to, ok = coarser(to) {
+		if _, ripe := s.ripe(m, to); !ripe || !s.wanted(m, to) {
+			break
+		}
 		out = append(out, to)
 		next := *m
 		next.Thanos.Downsample.Resolution = to

@@ -19,8 +19,11 @@ func (s *state) downsample() []Job {
 			continue
 		}
 		for _, e := range g.blocks {
-			if e.NoDownsample == nil && !s.taken[e.Meta.ULID] && s.ripe(e.Meta, to) && s.wanted(e.Meta, to) {
-				jobs = append(jobs, Downsample{Group: g.key, Source: e.Meta, Resolution: to})
+			if e.NoDownsample != nil || s.taken[e.Meta.ULID] {
+				continue
+			}
+			if why, ripe := s.ripe(e.Meta, to); ripe && s.wanted(e.Meta, to) {
+				jobs = append(jobs, Downsample{Group: g.key, Source: e.Meta, Resolution: to, Reason: why})
 				s.taken[e.Meta.ULID] = true
 			}
 		}
@@ -29,18 +32,24 @@ func (s *state) downsample() []Job {
 }
 
 // ripe reports whether a block is long enough, or shall not become longer
-// first: the range in which it could grow is closed, or finer samples of its
+// first, and which: the range in which it could grow is closed, or finer samples of its
 // time are past their retention and wait for this. A merge that is near comes first.
-func (s *state) ripe(m *block.Meta, to block.Resolution) bool {
+func (s *state) ripe(m *block.Meta, to block.Resolution) (why string, ok bool) {
 	if !m.Settled(s.policy.ConsistencyDelay, s.now) {
-		return false
+		return "", false
 	}
 	after := s.policy.DownsampleAfter[to]
 	if m.TimeRange().Duration() >= after.Milliseconds() {
-		return true
+		return "it is " + duration(after) + " long or more", true
 	}
-	end := window(m.MaxTime-1, s.policy.levelFor(after)).MaxTime
-	return !s.held[m.ULID] && (s.policy.closed(end, s.now) || s.overdue(m))
+	level := s.policy.levelFor(after)
+	switch {
+	case s.held[m.ULID]:
+		return "", false
+	case s.policy.closed(window(m.MaxTime-1, level).MaxTime, s.now):
+		return "its range of " + duration(level) + " is over", true
+	}
+	return "samples of its time are past their retention", s.overdue(m)
 }
 
 // overdue reports whether samples of the block's time, at its own or a finer

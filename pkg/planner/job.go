@@ -44,6 +44,8 @@ type Downsample struct {
 	Group      block.GroupKey // of the source
 	Source     *block.Meta
 	Resolution block.Resolution // of the new block
+	// Reason is for people: why the block is not left to become longer first.
+	Reason string
 }
 
 // Retire asks for a deletion mark on a block whose samples are all in another:
@@ -124,7 +126,7 @@ func (j Compact) String() string {
 }
 
 func (j Downsample) String() string {
-	return fmt.Sprintf("downsample %s to %s", j.Source.ULID, j.Resolution)
+	return fmt.Sprintf("downsample %s to %s: %s", j.Source.ULID, j.Resolution, j.Reason)
 }
 func (j Retire) String() string { return fmt.Sprintf("retire %s, held by %s", j.ID, j.By) }
 func (j Expire) String() string { return fmt.Sprintf("expire %s: %s", j.Block.ULID, j.Reason) }
