@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockview"
 )
@@ -19,7 +21,7 @@ func (e *Executor) Handler() http.Handler {
 	mux := http.NewServeMux()
 	page := template.Must(template.New("status").Funcs(pageFuncs()).Parse(statusPage))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { e.serveStatus(w, page) })
-	mux.HandleFunc("GET /api/v1/jobs", func(w http.ResponseWriter, _ *http.Request) { e.answer(w, e.Report()) })
+	mux.HandleFunc("GET /api/v1/jobs", e.serveJobs)
 	mux.HandleFunc("GET /api/v1/blocks", e.serveBlocks)
 	return mux
 }
@@ -28,6 +30,24 @@ func (e *Executor) answer(w http.ResponseWriter, v any) {
 	if err := blockview.Answer(w, v); err != nil {
 		e.log.Debug("answer not sent", "err", err)
 	}
+}
+
+// serveJobs answers with the report, or with what it says of the blocks that the request names by id.
+func (e *Executor) serveJobs(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	var ids []ulid.ULID
+	for _, text := range r.Form["id"] {
+		id, err := ulid.ParseStrict(text)
+		if err != nil {
+			http.Error(w, fmt.Sprintf("id=%q is no ULID of a block: %s", text, err), http.StatusBadRequest)
+			return
+		}
+		ids = append(ids, id)
+	}
+	e.answer(w, e.Report(ids...))
 }
 
 // serveBlocks answers with all blocks of the bucket, or, as Thanos has it for

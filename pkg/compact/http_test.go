@@ -20,6 +20,7 @@ import (
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/blockio"
 	"github.com/varve-io/varve/pkg/blockview"
+	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/planner"
 )
 
@@ -214,6 +215,41 @@ func TestBlocksInNoJobSayWhy(t *testing.T) {
 	wellFormed(t, page)
 	if !strings.Contains(page, "In no job yet") {
 		t.Errorf("the page does not say it:\n%s", page)
+	}
+}
+
+// However many blocks there are, one can be asked for.
+func TestOneBlockIsAskedFor(t *testing.T) {
+	e := executor(t, bucket.NewMemory())
+	meta := func(n int) *block.Meta { return &block.Meta{ULID: ulid.MustNew(uint64(n), nil)} }
+	gone, held, waits := meta(1), meta(2*shown), meta(3*shown)
+	sight := &e.board.sight
+	sight.set = &block.Set{Blocks: []*block.Entry{
+		{Meta: gone, Deletion: &block.Mark{Kind: block.DeletionMark, Details: "replaced"}},
+		{Meta: held, NoCompact: &block.Mark{Kind: block.NoCompactMark, Reason: reasonManual}},
+	}}
+	for n := range 3 * shown {
+		sight.held = append(sight.held, planner.Held{Block: meta(n), Why: planner.HeldForRange})
+		e.board.waiting = append(e.board.waiting, waitingJob{job: planner.Delete{ID: meta(10*shown + n).ULID}, why: forPlace})
+	}
+	e.board.waiting = append(e.board.waiting, waitingJob{job: planner.Downsample{Source: waits, Resolution: block.FiveMin, Reason: "it is long"}, why: forPlace})
+	counts := func(r Report) [6]int {
+		return [6]int{len(r.Held), r.HeldBlocks, len(r.Waiting), r.WaitingJobs, len(r.Quarantined), len(r.Reclaimable)}
+	}
+
+	if got, want := counts(e.Report()), [6]int{shown, 3 * shown, shown, 3*shown + 1, 1, 1}; got != want {
+		t.Errorf("all: got %v, want %v", got, want)
+	}
+	one := answer[Report](t, ask(t, e, "/api/v1/jobs?id="+held.ULID.String()))
+	if got, want := counts(one), [6]int{1, 1, 0, 0, 1, 0}; got != want || one.Held[0].Block != held.ULID || one.Quarantined[0].Block != held.ULID {
+		t.Errorf("a block that is held: got %+v", one)
+	}
+	two := answer[Report](t, ask(t, e, "/api/v1/jobs?id="+waits.ULID.String()+"&id="+gone.ULID.String()))
+	if got, want := counts(two), [6]int{1, 1, 1, 1, 0, 1}; got != want || !strings.HasSuffix(two.Waiting[0].Job, "to 5m: it is long") || two.Held[0].Block != gone.ULID {
+		t.Errorf("two blocks: got %+v", two)
+	}
+	if rec := ask(t, e, "/api/v1/jobs?id=some"); rec.Code != http.StatusBadRequest {
+		t.Errorf("an id that is none: got %d", rec.Code)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/planner"
 )
 
 // Report is what an operator is told of the work on a bucket.
@@ -114,13 +115,26 @@ type Reclaimable struct {
 // shown is how many jobs, and blocks that are held, a report lists at most.
 const shown = 1000
 
-// Report says what is known now.
-func (e *Executor) Report() Report {
+// about gives those of a list that are about one of the blocks; without any it gives all.
+func about[T any](ids []ulid.ULID, list []T, blocks func(T) []ulid.ULID) []T {
+	if len(ids) == 0 {
+		return list
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(one T) bool {
+		return !slices.ContainsFunc(blocks(one), func(id ulid.ULID) bool { return slices.Contains(ids, id) })
+	})
+}
+
+// Report says what is known now. With ids it lists only what is about these blocks.
+func (e *Executor) Report(ids ...ulid.ULID) Report {
 	b := e.board
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	waiting := about(ids, b.waiting, func(w waitingJob) []ulid.ULID { return w.job.Blocks() })
+	held := about(ids, b.sight.held, func(h planner.Held) []ulid.ULID { return []ulid.ULID{h.Block.ULID} })
 	r := Report{
-		Holder: e.holder, Leases: b.leases, Running: b.runningNow(), WaitingJobs: len(b.waiting), Waiting: []Waiting{}, Backlog: b.backlog(), Held: []Held{},
+		Holder: e.holder, Leases: b.leases, Running: about(ids, b.runningNow(), func(r Running) []ulid.ULID { return r.Blocks }),
+		WaitingJobs: len(waiting), Waiting: []Waiting{}, Backlog: b.backlog(), Held: []Held{}, HeldBlocks: len(held),
 		Quarantined: []Quarantined{}, Reclaimable: []Reclaimable{}, Neighbours: slices.Clone(b.alien.seen),
 	}
 	if !b.last.EndedAt.IsZero() {
@@ -130,11 +144,10 @@ func (e *Executor) Report() Report {
 	if r.Neighbours == nil {
 		r.Neighbours = []Neighbour{}
 	}
-	for _, w := range b.waiting[:min(len(b.waiting), shown)] {
+	for _, w := range waiting[:min(len(waiting), shown)] {
 		r.Waiting = append(r.Waiting, b.described(w))
 	}
-	r.HeldBlocks = len(b.sight.held)
-	for _, h := range b.sight.held[:min(r.HeldBlocks, shown)] {
+	for _, h := range held[:min(len(held), shown)] {
 		out := Held{Block: h.Block.ULID, Stream: h.Group.Stream, Resolution: h.Group.Resolution.String(), For: string(h.Why), Detail: h.Detail}
 		if !h.Until.IsZero() {
 			until := h.Until.UTC()
@@ -145,8 +158,8 @@ func (e *Executor) Report() Report {
 	if set := b.sight.set; set != nil {
 		at := b.sight.at // the report outlives the lock
 		r.RefreshedAt = &at
-		r.Quarantined = e.quarantined(set)
-		r.Reclaimable = e.reclaimable(set)
+		r.Quarantined = about(ids, e.quarantined(set), func(q Quarantined) []ulid.ULID { return []ulid.ULID{q.Block} })
+		r.Reclaimable = about(ids, e.reclaimable(set), func(r Reclaimable) []ulid.ULID { return []ulid.ULID{r.Block} })
 	}
 	return r
 }
