@@ -83,7 +83,7 @@ func (o *options) bindBlocks(f *daemon.Flags) *daemon.Content {
 // bindLimits declares the flags that bound what requests take. The function it
 // returns takes their values over after parsing.
 func (o *options) bindLimits(f *daemon.Flags) (finish func()) {
-	f.Flag("store.grpc.series-max-concurrency", "Series requests answered at once; others wait.").
+	f.Flag("store.grpc.series-max-concurrency", "Requests for series or labels answered at once, a quarter of them only such as need little; others wait.").
 		Default(strconv.Itoa(o.store.MaxConcurrency)).IntVar(&o.store.MaxConcurrency)
 	limits := &o.store.Limits
 	for _, l := range []struct {
@@ -99,8 +99,8 @@ func (o *options) bindLimits(f *daemon.Flags) (finish func()) {
 	}
 	f.Duration("store.log-requests-longer-than", "Time from which on a request is logged with what it took, where the time went, and what it read; 0 for none. The level debug has all of them.", &o.store.LogLongerThan)
 	downloaded := size(f, "store.grpc.downloaded-bytes-limit", "Bytes of indexes and chunks that one request may read, from a cache or the bucket; 0 for no limit.", 0)
-	request := size(f, "store.request-bytes", "Memory that one Series request may hold.", o.store.RequestBytes)
-	memory := size(f, "store.memory-bytes", "Memory that all Series requests may hold together, others wait; 0 for half of what GOMEMLIMIT leaves beside the caches.", o.store.MemoryBytes)
+	request := size(f, "store.request-bytes", "Memory that one request for series or labels may hold.", o.store.RequestBytes)
+	memory := size(f, "store.memory-bytes", "Memory that all requests may hold together, others wait; 0 for half of what GOMEMLIMIT leaves beside the caches.", o.store.MemoryBytes)
 	cache := size(f, "store.cache-bytes", "Memory for bytes of the bucket that were read; 0 for none.", o.store.Cache.MemoryBytes)
 	disk := size(f, "store.cache-disk-bytes", "Room in the data directory for bytes of the bucket that were read; 0 for none.", o.store.Cache.DiskBytes)
 	return func() {

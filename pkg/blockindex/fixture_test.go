@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand"
 	"os"
 	"os/exec"
@@ -204,6 +205,21 @@ func matcherSets(seed int64) [][]*labels.Matcher {
 			[]*labels.Matcher{s, singles[rnd.Intn(len(singles))], singles[rnd.Intn(len(singles))]})
 	}
 	return sets
+}
+
+// labelValues are the values of a label in order.
+func labelValues(t testing.TB, x *blockindex.Index, name string, limit int, ms ...*labels.Matcher) ([]string, error) {
+	t.Helper()
+	found := map[string]bool{}
+	err := x.LabelValues(t.Context(), name, limit, func(value string) error {
+		found[strings.Clone(value)] = true
+		return nil
+	}, ms...)
+	all := slices.Sorted(maps.Keys(found))
+	if limit > 0 && len(all) > limit {
+		all = all[:limit]
+	}
+	return all, err
 }
 
 func mustBeCorrupt(t *testing.T, err error) {

@@ -143,7 +143,7 @@ func readIndex(t *testing.T, x *blockindex.Index) (series int, err error) {
 	names, err := x.LabelNames(t.Context())
 	errs := []error{err}
 	for _, name := range names {
-		_, err := x.LabelValues(t.Context(), name, 0)
+		_, err := labelValues(t, x, name, 0)
 		errs = append(errs, err)
 		for _, m := range []*labels.Matcher{
 			matcher(labels.MatchEqual, name, "value-7"),
@@ -154,7 +154,7 @@ func readIndex(t *testing.T, x *blockindex.Index) (series int, err error) {
 			errs = append(errs, err)
 			_, err = x.LabelNames(t.Context(), m)
 			errs = append(errs, err)
-			_, err = x.LabelValues(t.Context(), "few", 3, m)
+			_, err = labelValues(t, x, "few", 3, m)
 			errs = append(errs, err)
 		}
 	}

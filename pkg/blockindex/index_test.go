@@ -106,6 +106,10 @@ func TestLabels(t *testing.T) {
 		if got, err := x.LabelNames(t.Context(), ms...); err != nil || !slices.Equal(got, sortedKeys(found)) {
 			t.Fatalf("names of %v: got %q (%v), want %q", ms, got, err, sortedKeys(found))
 		}
+		e, err := x.Estimate(t.Context(), ms...)
+		if n := int64(len(matching(all, ms))); err != nil || e.Series < n || e.Memory < 0 || len(e.Postings) != len(ms) {
+			t.Fatalf("estimate of %v is %+v (%v), want %d series or more", ms, e, err, n)
+		}
 		if got, err := x.Any(t.Context(), ms...); err != nil || got != (len(found) > 0) {
 			t.Fatalf("any of %v: %v (%v)", ms, got, err)
 		}
@@ -117,7 +121,7 @@ func TestLabels(t *testing.T) {
 				} else {
 					want = sortedKeys(found[name])
 				}
-				if got, err := x.LabelValues(t.Context(), name, limit, ms...); err != nil || !slices.Equal(got, want[:min(len(want), max(limit, len(want)*(1-min(limit, 1))))]) {
+				if got, err := labelValues(t, x, name, limit, ms...); err != nil || !slices.Equal(got, want[:min(len(want), max(limit, len(want)*(1-min(limit, 1))))]) {
 					t.Fatalf("%d values of %s of %v: got %.300q (%v), want %.300q", limit, name, ms, got, err, want)
 				}
 			}

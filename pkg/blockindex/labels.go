@@ -35,65 +35,56 @@ func (x *Index) Any(ctx context.Context, matchers ...*labels.Matcher) (bool, err
 	return ok, r.err
 }
 
-// LabelValues returns the sorted values that a label has in the selected series, at
-// most limit if that is above zero.
-func (x *Index) LabelValues(ctx context.Context, name string, limit int, matchers ...*labels.Matcher) ([]string, error) {
+// LabelValues calls fn for the values that a label has in the selected series, in any
+// order, and for some of them again. Of more than limit, if that is above zero, at least
+// the first are among them. The values are valid until fn returns, whose error ends the call.
+func (x *Index) LabelValues(ctx context.Context, name string, limit int, fn func(value string) error, matchers ...*labels.Matcher) error {
 	l, ok, err := x.label(ctx, name)
 	if err != nil || !ok {
-		return nil, err
+		return err
 	}
+	left := int64(limit)
 	if limit <= 0 {
-		limit = int(l.values)
+		left = l.values
+	}
+	take := func(value string) (more bool, err error) {
+		left--
+		return left > 0, fn(value)
 	}
 	if len(matchers) == 0 {
-		var values []string
-		err := x.eachValue(ctx, l, "", func(value string, _ extent) (bool, error) {
-			values = append(values, strings.Clone(value))
-			return len(values) < limit, nil
-		})
-		return values, err
+		return x.eachValue(ctx, l, "", func(value string, _ extent) (bool, error) { return take(value) })
 	}
 	s, err := x.Select(ctx, matchers...)
 	if err != nil || len(s.Refs) == 0 {
-		return nil, err
+		return err
 	}
 	if len(s.Rest) > 0 || int64(len(s.Refs))*x.entryBytes() < l.posts {
-		return x.valuesFromSeries(ctx, x.Series(s), name, limit)
+		return valuesFromSeries(ctx, x.Series(s), name, fn)
 	}
-	return x.valuesFromPostings(ctx, l, x.bitsOf(s), limit)
+	return x.meeting(ctx, l, x.bitsOf(s), take)
 }
 
-func (x *Index) valuesFromSeries(ctx context.Context, r *SeriesReader, name string, limit int) ([]string, error) {
-	found := map[string]struct{}{}
+func valuesFromSeries(ctx context.Context, r *SeriesReader, name string, fn func(value string) error) error {
 	for {
 		if _, _, ok := r.next(ctx); !ok {
-			break
+			return r.err
 		}
 		value, _, err := r.value(ctx, name)
-		if err != nil {
-			return nil, err
+		if err == nil && value != "" {
+			err = fn(value)
 		}
-		if value != "" {
-			note(found, value)
+		if err != nil {
+			return err
 		}
 	}
-	values := slices.Sorted(maps.Keys(found))
-	return values[:min(len(values), limit)], r.err
 }
 
-// valuesFromPostings returns the values whose postings have a series of the set.
-func (x *Index) valuesFromPostings(ctx context.Context, l label, set *refSet, limit int) ([]string, error) {
-	var values []string
-	err := x.meeting(ctx, l, set, func(value string) bool {
-		values = append(values, value)
-		return len(values) < limit
-	})
-	return values, err
-}
+// perList is about what a list of postings takes besides its bytes, with its value.
+const perList = 128
 
 // meeting calls fn for the values of a label whose postings have a series of the
 // set, in order, until it returns false.
-func (x *Index) meeting(ctx context.Context, l label, set *refSet, fn func(value string) bool) error {
+func (x *Index) meeting(ctx context.Context, l label, set *refSet, fn func(value string) (more bool, err error)) error {
 	var names []string
 	var lists []wanted
 	bytes, group, more := int64(0), int64(firstGroup), true
@@ -103,8 +94,12 @@ func (x *Index) meeting(ctx context.Context, l label, set *refSet, fn func(value
 			return err
 		}
 		for _, v := range names {
-			if met[v] && more {
-				more = fn(v)
+			if !met[v] || !more {
+				continue
+			}
+			var err error
+			if more, err = fn(v); err != nil {
+				return err
 			}
 		}
 		names, lists, bytes, group = nil, nil, 0, min(4*group, maxGroup)
@@ -120,7 +115,7 @@ func (x *Index) meeting(ctx context.Context, l label, set *refSet, fn func(value
 			}
 			return nil
 		}})
-		if bytes += at.size; bytes < group {
+		if bytes += at.size + perList; bytes < group {
 			return true, nil
 		}
 		err := read()
@@ -212,9 +207,9 @@ func (x *Index) namesFromPostings(ctx context.Context, s Selection, found map[st
 	}
 	set := x.bitsOf(s)
 	for name, l := range open {
-		err := x.meeting(ctx, l, set, func(string) bool {
+		err := x.meeting(ctx, l, set, func(string) (bool, error) {
 			found[name] = struct{}{}
-			return false
+			return false, nil
 		})
 		if err != nil {
 			return false, fmt.Errorf("postings of label %s: %w", name, err)

@@ -15,20 +15,38 @@ import (
 	"github.com/varve-io/varve/pkg/blockindex"
 )
 
-// sample is some series of the block in which most match.
+// sample is what can be said of a request that is refused: some series of the block in which
+// most match or, before any are known, the largest index that was looked at.
 type sample struct {
 	mu       sync.Mutex
 	index    *blockindex.Index
+	matchers []*labels.Matcher // of it
 	selected blockindex.Selection
 	of       int
 }
 
-// sampled is how many series are looked at to say what would cut an answer.
-const sampled = 64
+const (
+	// sampled is how many series are looked at to say what would cut an answer.
+	sampled = 64
+	// patience is how long one looks.
+	patience = 5 * time.Second
+	// worthCut is the part of the series that a label must leave at most to be named, and mostCuts how many are.
+	worthCut = 0.7
+	mostCuts = 3
+)
 
-// sample notes what a block selects.
-func (r *request) sample(index *blockindex.Index, selected blockindex.Selection) {
-	s, n := &r.sampled, len(selected.Refs)
+// look notes an index in which series are to be found.
+func (s *sample) look(index *blockindex.Index, matchers []*labels.Matcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of == 0 && (s.index == nil || index.Size() > s.index.Size()) {
+		s.index, s.matchers = index, matchers
+	}
+}
+
+// take notes what a block selects.
+func (s *sample) take(index *blockindex.Index, selected blockindex.Selection) {
+	n := len(selected.Refs)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n <= s.of {
@@ -43,30 +61,61 @@ func (r *request) sample(index *blockindex.Index, selected blockindex.Selection)
 }
 
 // advise adds to the error of a limit which matchers would cut the answer most.
-func (r *request) advise(err error) error {
-	const patience = 5 * time.Second
-	ctx, cancel := context.WithTimeout(unlimited(r.ctx), patience)
+func (s *sample) advise(ctx context.Context, err error, matchers []*labels.Matcher) error {
+	ctx, cancel := context.WithTimeout(unlimited(ctx), patience)
 	defer cancel()
-	s := &r.sampled
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.index == nil {
 		return err
+	}
+	if s.of == 0 {
+		return s.adviseEarly(ctx, err, matchers)
 	}
 	var some []labels.Labels
 	reader := s.index.Series(s.selected)
 	for e := (blockindex.Entry{}); reader.Next(ctx, math.MinInt64, math.MaxInt64, &e); {
 		some = append(some, e.Labels)
 	}
-	if cuts := cuttingLabels(some, r.Matchers); len(cuts) > 0 {
+	if cuts := cuttingLabels(some, matchers); len(cuts) > 0 {
 		return fmt.Errorf("%w; what would cut it most: a matcher on %s", err, strings.Join(cuts, ", "))
 	}
 	return err
 }
 
+// adviseEarly is advise before series are known. The directory of the index tells which
+// matcher has most to be read, and which labels leave least of all series.
+func (s *sample) adviseEarly(ctx context.Context, err error, matchers []*labels.Matcher) error {
+	if e, unknown := s.index.Estimate(ctx, s.matchers...); unknown == nil && len(e.Postings) > 0 {
+		if most := slices.Max(e.Postings); most > 0 {
+			err = fmt.Errorf("%w; %s has most to be looked through, %d bytes of a block", err, s.matchers[slices.Index(e.Postings, most)], most)
+		}
+	}
+	all, _ := s.index.Selective(ctx, mostCuts+len(matchers)) // those that are known help, too
+	var cuts []string
+	for _, l := range all {
+		if left := l.Share; left < worthCut && !given(matchers, l.Name) && len(cuts) < mostCuts {
+			cuts = append(cuts, cutText(l.Name, left))
+		}
+	}
+	if len(cuts) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; what would cut it most: a matcher on %s", err, strings.Join(cuts, ", "))
+}
+
+// given reports whether one value of a label is asked for already.
+func given(matchers []*labels.Matcher, name string) bool {
+	return slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return m.Name == name && m.Type == labels.MatchEqual })
+}
+
+// cutText names a label by one value of which a part of the series is left.
+func cutText(name string, left float64) string {
+	return fmt.Sprintf("%s (leaves about 1 series in %.0f)", name, 1/left)
+}
+
 // cuttingLabels are the labels by one value of which least is left of some series, as texts.
 func cuttingLabels(some []labels.Labels, matchers []*labels.Matcher) (texts []string) {
-	const most, worth = 3, 0.7
 	counts := map[string]map[string]int{}
 	for _, ls := range some {
 		ls.Range(func(l labels.Label) {
@@ -86,14 +135,13 @@ func cuttingLabels(some []labels.Labels, matchers []*labels.Matcher) (texts []st
 		for _, k := range values {
 			left += float64(k) / n * float64(k) / n
 		}
-		given := slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return m.Name == name && m.Type == labels.MatchEqual })
-		if left < worth && !given {
+		if left < worthCut && !given(matchers, name) {
 			cuts = append(cuts, cut{name, left})
 		}
 	}
 	slices.SortFunc(cuts, func(a, b cut) int { return cmp.Or(cmp.Compare(a.left, b.left), strings.Compare(a.name, b.name)) })
-	for _, c := range cuts[:min(len(cuts), most)] {
-		texts = append(texts, fmt.Sprintf("%s (leaves about 1 series in %.0f)", c.name, 1/c.left))
+	for _, c := range cuts[:min(len(cuts), mostCuts)] {
+		texts = append(texts, cutText(c.name, c.left))
 	}
 	return texts
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockindex"
@@ -32,8 +31,7 @@ type Gateway struct {
 	log     *slog.Logger
 	metrics *metrics
 	cache   *pagecache.Cache
-	gate    *semaphore.Weighted // of Series requests
-	memory  *budget             // of the same
+	budget  *budget // of requests
 
 	running sync.WaitGroup // goroutines of requests
 
@@ -70,8 +68,7 @@ func New(bkt bucket.Reader, o Options, log *slog.Logger, reg prometheus.Register
 		log:     log,
 		metrics: newMetrics(reg),
 		cache:   cache,
-		gate:    semaphore.NewWeighted(int64(o.MaxConcurrency)),
-		memory:  newBudget(o),
+		budget:  newBudget(o),
 	}, nil
 }
 

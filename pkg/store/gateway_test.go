@@ -378,16 +378,25 @@ func TestLimitsSayWhatToChange(t *testing.T) {
 // TestBytesOfIndexesAreLimited has a request that reads no chunk, and one for labels.
 func TestBytesOfIndexesAreLimited(t *testing.T) {
 	bkt := bucket.NewMemory()
-	g := open(t, bkt, func(o *Options) { o.Limits.DownloadedBytes = 20_000 }, add(t, bkt, ups(1000, 0, hour/60, 1)))
+	entries := add(t, bkt, ups(1000, 0, hour/60, 1))
+	g := open(t, bkt, func(o *Options) { o.Limits.DownloadedBytes = 20_000 }, entries)
+	of := func(value string) *storeapi.LabelsRequest {
+		return &storeapi.LabelsRequest{MaxTime: hour, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "job", value), labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")}}
+	}
 	req := selectUp(0, hour)
 	req.SkipChunks = true
 	if _, err := ask(t, g, req); !errors.Is(err, storeapi.ErrLimit) || !strings.Contains(err.Error(), flagBytes+" is 20000") ||
 		!strings.Contains(err.Error(), "a matcher on job (leaves about 1 series in 64)") {
 		t.Errorf("error is %v, want an ErrLimit that names %s and what would cut the answer", err, flagBytes)
 	}
-	of := func(value string) *storeapi.LabelsRequest {
-		return &storeapi.LabelsRequest{MaxTime: hour, Matchers: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "job", value), labels.MustNewMatcher(labels.MatchEqual, "__name__", "up")}}
+	early := open(t, bkt, func(o *Options) { o.Limits.DownloadedBytes = 2000 }, entries)
+	for _, want := range []string{flagBytes + " is 2000", `job=~"0.+[0-9]" has most to be looked through, 16000 bytes of a block`, "a matcher on job (leaves about 1 series in 1000)"} {
+		req.Matchers = of("0.+[0-9]").Matchers
+		if _, err := ask(t, early, req); !errors.Is(err, storeapi.ErrLimit) || !strings.Contains(err.Error(), want) {
+			t.Errorf("before series are known: error is %v, want an ErrLimit with %q", err, want)
+		}
 	}
+
 	for range 2 { // the second time the bytes are cached, and count as well
 		if _, _, err := g.LabelValues(t.Context(), "job", of("0.+[0-9]")); !errors.Is(err, storeapi.ErrLimit) || !strings.Contains(err.Error(), `limit exceeded: {job=~"0.+[0-9]",__name__="up"} needs`) {
 			t.Errorf("label values: error is %v, want an ErrLimit", err)

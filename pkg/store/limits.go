@@ -19,6 +19,7 @@ const (
 	flagResponseSamples = "--store.limits.request-samples"
 	flagBytes           = "--store.grpc.downloaded-bytes-limit"
 	flagMemory          = "--store.request-bytes"
+	flagHeld            = "half of " + flagMemory
 	flagProcess         = "--store.memory-bytes"
 )
 
@@ -31,6 +32,10 @@ type usage struct {
 	share    *share
 
 	touched, series, samples, responseSamples, bytes, held atomic.Int64
+}
+
+func (g *Gateway) newUsage(matchers []*labels.Matcher, memory *share) usage {
+	return usage{limits: g.opts.Limits, memory: g.opts.RequestBytes / heldPart, matchers: matchers, metrics: g.metrics, share: memory}
 }
 
 type usageKey struct{}
@@ -73,8 +78,12 @@ func (u *usage) readBytes(n int64) error {
 
 // hold takes memory for what must stay until the request ends.
 func (u *usage) hold(bytes int) error {
-	held := u.held.Add(int64(bytes))
-	if err := u.check(held, u.memory, flagMemory, "bytes of memory for labels"); err != nil {
+	return u.fits(u.held.Add(int64(bytes)))
+}
+
+// fits sees to it that there is memory for so many bytes of labels.
+func (u *usage) fits(held int64) error {
+	if err := u.check(held, u.memory, flagHeld, "bytes of memory for labels"); err != nil {
 		return err
 	}
 	if !u.share.grow(heldPart * held) {

@@ -30,12 +30,12 @@ type Options struct {
 	// marked for deletion.
 	IgnoreDeletionMarksDelay time.Duration
 
-	// MaxConcurrency is the number of Series requests that are answered at once;
-	// others wait.
+	// MaxConcurrency is the number of requests for series or labels that are answered at
+	// once; others wait. A quarter of them are such as need little.
 	MaxConcurrency int
-	// RequestBytes is the memory that one Series request may hold.
+	// RequestBytes is the memory that one request may hold.
 	RequestBytes int64
-	// MemoryBytes is the memory that all Series requests may hold together; others
+	// MemoryBytes is the memory that all requests may hold together; others
 	// wait. Zero means half of what the memory limit leaves beside the caches.
 	MemoryBytes int64
 	Limits      Limits

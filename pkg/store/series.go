@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,10 +23,12 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 		return series.ErrSet(err)
 	}
 	arrived := time.Now()
-	memory, err := g.enter(ctx)
+	memory, err := g.budget.enter(ctx, firstShare(g.opts.RequestBytes), func() bool { return g.narrow(ctx, req) })
 	if err != nil {
 		return series.ErrSet(err)
 	}
+	g.metrics.waited.Observe(time.Since(arrived).Seconds())
+	g.metrics.inFlight.Inc()
 	r := g.newRequest(ctx, req, memory)
 	r.stats.arrived = arrived
 	streams, err := r.pick()
@@ -40,22 +41,6 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 		r.shared = new(blockindex.SharedLabels)
 	}
 	return r.answer(streams) //nolint:contextcheck // the context of the request is that of its caller
-}
-
-// enter waits for the turn of a Series request, and for the least memory that it needs.
-func (g *Gateway) enter(ctx context.Context) (*share, error) {
-	began := time.Now()
-	if err := g.gate.Acquire(ctx, 1); err != nil {
-		return nil, fmt.Errorf("wait for one of %d concurrent Series requests to end: %w", g.opts.MaxConcurrency, err)
-	}
-	share, err := g.memory.enter(ctx, g.opts.RequestBytes)
-	if err != nil {
-		g.gate.Release(1)
-		return nil, fmt.Errorf("wait for memory that other Series requests hold: %w", err)
-	}
-	g.metrics.waited.Observe(time.Since(began).Seconds())
-	g.metrics.inFlight.Inc()
-	return share, nil
 }
 
 // request is a Series call that is being answered.
@@ -83,7 +68,7 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory 
 	r := &request{
 		Request: req,
 		g:       g,
-		usage:   usage{limits: g.opts.Limits, memory: g.opts.RequestBytes / heldPart, matchers: req.Matchers, metrics: g.metrics, share: memory},
+		usage:   g.newUsage(req.Matchers, memory),
 		share:   memory,
 		workers: semaphore.NewWeighted(int64(g.opts.Cache.Concurrency)),
 	}
@@ -94,7 +79,6 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory 
 		cancel()
 		memory.leave()
 		g.metrics.inFlight.Dec()
-		g.gate.Release(1)
 		r.report()
 	})
 	return r
@@ -102,25 +86,44 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory 
 
 // pick plans which blocks to read.
 func (r *request) pick() ([]*blockStream, error) {
-	want := r.g.clip(r.MinTime, r.MaxTime)
 	r.g.mu.Lock()
 	defer r.g.mu.Unlock()
-	set, err := r.g.current()
+	concerned, err := r.g.concerned(r.Request)
 	if err != nil {
 		return nil, err
 	}
 	var streams []*blockStream
+	for _, c := range concerned {
+		streams = append(streams, r.hold(c.pick, c.matchers))
+		r.stats.blocks = append(r.stats.blocks, c.block.meta.ULID.String())
+	}
+	return streams, nil
+}
+
+// concerned is a block that a request reads.
+type concerned struct {
+	pick
+	matchers []*labels.Matcher // those that its external labels do not answer
+}
+
+// concerned plans which blocks a request reads. The caller holds mu.
+func (g *Gateway) concerned(req *storeapi.Request) ([]concerned, error) {
+	set, err := g.current()
+	if err != nil {
+		return nil, err
+	}
+	want := g.clip(req.MinTime, req.MaxTime)
+	var all []concerned
 	for _, st := range set.streams {
-		matchers, ok := storeapi.MatchExternal(st.labels, r.Matchers)
+		matchers, ok := storeapi.MatchExternal(st.labels, req.Matchers)
 		if !ok {
 			continue
 		}
-		for _, p := range planAll(st.parts, want, r.MaxResolution, r.Fallback) {
-			streams = append(streams, r.hold(p, matchers))
-			r.stats.blocks = append(r.stats.blocks, p.block.meta.ULID.String())
+		for _, p := range planAll(st.parts, want, req.MaxResolution, req.Fallback) {
+			all = append(all, concerned{p, matchers})
 		}
 	}
-	return streams, nil
+	return all, nil
 }
 
 // answer begins to read. From now on the end of the context ends the request; not
@@ -244,7 +247,7 @@ func (a *answer) Reclaim() {
 
 func (a *answer) end(err error) bool {
 	if errors.Is(err, storeapi.ErrLimit) {
-		err = a.request.advise(err)
+		err = a.request.sampled.advise(a.request.ctx, err, a.request.Matchers)
 	}
 	a.ended, a.err = true, err
 	a.request.finish()

@@ -163,8 +163,9 @@ func TestRequestsWaitForMemoryAndNeverForMore(t *testing.T) {
 }
 
 func TestAShareGrowsByWhatIsFree(t *testing.T) {
-	b := newBudget(Options{RequestBytes: 16 << 20, MemoryBytes: 24 << 20})
-	one, err := b.enter(t.Context(), 16<<20)
+	b := newBudget(Options{RequestBytes: 16 << 20, MemoryBytes: 24 << 20, MaxConcurrency: 3})
+	wide := func() bool { return false }
+	one, err := b.enter(t.Context(), 4<<20, wide)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func TestAShareGrowsByWhatIsFree(t *testing.T) {
 	if one.grow(17<<20) || one.size() != 16<<20 {
 		t.Errorf("share is %d, want 16 MiB and to be told that more may not be", one.size())
 	}
-	two, err := b.enter(t.Context(), 16<<20)
+	two, err := b.enter(t.Context(), 4<<20, wide)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,12 +129,13 @@ func (s *blockStream) selectSeries(ctx context.Context) (*blockindex.Index, bloc
 	if err != nil {
 		return nil, blockindex.Selection{}, err
 	}
+	s.r.sampled.look(index, s.matchers)
 	selected, err := index.Select(ctx, s.matchers...)
 	if err != nil {
 		return nil, selected, err
 	}
 	n := len(selected.Refs)
-	s.r.sample(index, selected)
+	s.r.sampled.take(index, selected)
 	return index, selected, errors.Join(s.r.usage.touch(n), s.r.usage.hold(refBytes*n))
 }
 
