@@ -92,6 +92,8 @@ type Answer struct {
 	Value    parser.Value
 	Warnings annotations.Annotations
 	Stats    *stats.Statistics
+	// Fetches are what endpoints did, if Params.Stats asked for that.
+	Fetches []Fetch
 
 	closers []func()
 }
@@ -190,13 +192,17 @@ func (e *Engine) run(ctx context.Context, a attempt, newQuery newQuery) (*Answer
 		return nil, s, e.explain(ctx, err)
 	}
 	ctx, closeAccount := e.budget.Open(ctx)
+	var done fetches
+	if a.params.Stats {
+		ctx = done.within(ctx)
+	}
 	answer := &Answer{Stats: query.Stats(), closers: []func(){query.Close, closeAccount}}
 	result := query.Exec(ctx)
 	if result.Err != nil {
 		answer.Close()
 		return nil, s, e.explain(ctx, result.Err)
 	}
-	answer.Value, answer.Warnings = result.Value, result.Warnings
+	answer.Value, answer.Warnings, answer.Fetches = result.Value, result.Warnings, done.sorted()
 	for _, info := range s.infos() {
 		answer.Warnings.Add(info)
 	}

@@ -25,6 +25,8 @@ type Params struct {
 	StoreMatchers StoreMatchers
 	// Lookback is how far an instant selector looks back; 0 is the engine's own.
 	Lookback time.Duration
+	// Stats notes what endpoints did, for Answer.Fetches.
+	Stats bool
 	// StatsPerStep counts samples for every step, not only for the query.
 	StatsPerStep bool
 	// Shard, when set, evaluates over the series of one shard only.

@@ -23,6 +23,7 @@ type stream struct {
 	target  string
 	partial storeapi.PartialResponse
 	account *account
+	fetch   *Fetch          // nil if the query does not want to know
 	taken   []series.Series // from ahead, not yet handed out
 	at      series.Series
 	ended   bool // the consumer has seen the end
@@ -59,6 +60,8 @@ func (f *Fanout) openStream(ctx context.Context, fail context.CancelCauseFunc, e
 func (s *stream) read(ctx context.Context, f *Fanout, e Endpoint, req *storeapi.Request) (err error) {
 	defer storeapi.Recovered(&err)
 	selector := selectorText(req.Matchers)
+	ctx, end := s.follow(ctx, e.Address, selector)
+	defer end()
 	set := e.Peer.Series(storeapi.WithDraw(ctx, func(bytes int64) error {
 		f.metrics.bytes.Add(float64(max(0, bytes)))
 		if err := s.account.draw(bytes, selector); err != nil || bytes <= 0 {
@@ -68,6 +71,7 @@ func (s *stream) read(ctx context.Context, f *Fanout, e Endpoint, req *storeapi.
 		return nil
 	}), req)
 	for set.Next() {
+		s.fetch.count(set.At())
 		s.mu.Lock()
 		s.ahead = append(s.ahead, *set.At())
 		s.unread.Add(1)

@@ -25,7 +25,8 @@ import (
 // The same is done with the label of a block's shard (block.ShardLabel), which such
 // a peer shows and which is none of its series' own: shards of a stream are not replicas.
 //
-// What a series stream holds is told to the Draw of its context, if there is one.
+// What a series stream holds is told to the Draw of its context, if there is one, and
+// what it took to who asked with WithStats.
 type Client struct {
 	store storepb.StoreClient
 	info  storepb.InfoClient
@@ -93,6 +94,11 @@ func (c *Client) Series(ctx context.Context, req *Request) series.Set {
 		// The peer sees replicas as series of their own, so it can neither drop
 		// labels, nor shard, nor count for us.
 		wire.WithoutReplicaLabels, wire.ShardInfo, wire.Limit = nil, nil, 0
+	}
+	if statsOf(ctx) != nil {
+		if wire.Hints, err = wanted(); err != nil {
+			return series.ErrSet(err)
+		}
 	}
 	draw := drawOf(ctx)
 	set := c.open(ctx, wire, draw)

@@ -60,6 +60,7 @@ func requestFromWire(in *storepb.SeriesRequest) (req *Request, ignored string, e
 		SkipChunks:    in.SkipChunks,
 		Limit:         int(in.Limit),
 		Partial:       partial,
+		stats:         hints.EnableQueryStats,
 	}
 	for _, a := range in.Aggregates {
 		if a > storepb.Aggr_RAW && a <= storepb.Aggr_COUNTER {

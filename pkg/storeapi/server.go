@@ -69,6 +69,10 @@ func (s *storeServer) Series(in *storepb.SeriesRequest, stream grpc.ServerStream
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel() // nothing of the set is used after this call
 
+	var peers passed
+	if req.stats {
+		ctx = WithStats(ctx, peers.add)
+	}
 	set := s.store.Series(ctx, req)
 	out := newFrameWriter(in, req.Aggregates, stream.Send)
 	reclaim := func() {}
@@ -108,10 +112,14 @@ func (s *storeServer) Series(in *storepb.SeriesRequest, stream grpc.ServerStream
 			return toStatus(err)
 		}
 	}
-	if err := sendStats(set, in, stream); err != nil {
-		return toStatus(err)
+	if !req.stats {
+		return nil
 	}
-	return nil
+	hints, err := peers.hints(set)
+	if err == nil && hints != nil {
+		err = stream.Send(hints)
+	}
+	return toStatus(err)
 }
 
 func (s *storeServer) LabelNames(ctx context.Context, in *storepb.LabelNamesRequest) (*storepb.LabelNamesResponse, error) {

@@ -1,10 +1,12 @@
 package storeapi
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -78,27 +80,122 @@ func (s QueryStats) stage(name string) Stage {
 	return Stage{Name: name}
 }
 
+// Add adds what another answer took, which came side by side with this one.
+func (s *QueryStats) Add(o QueryStats) {
+	s.Blocks = append(s.Blocks, o.Blocks...)
+	s.Touched += o.Touched
+	s.Series += o.Series
+	s.Chunks += o.Chunks
+	s.Took = max(s.Took, o.Took)
+	for _, st := range o.Stages {
+		i := slices.IndexFunc(s.Stages, func(mine Stage) bool { return mine.Name == st.Name })
+		if i < 0 {
+			s.Stages = append(s.Stages, st)
+			continue
+		}
+		mine := &s.Stages[i]
+		mine.Took += st.Took
+		mine.Ranges += st.Ranges
+		mine.Needed += st.Needed
+		mine.FromMemory += st.FromMemory
+		mine.FromDisk += st.FromDisk
+		mine.FromRemote += st.FromRemote
+		mine.Shared += st.Shared
+		mine.Requests += st.Requests
+		mine.Fetched += st.Fetched
+	}
+}
+
+type statsKey struct{}
+
+// WithStats returns a context whose Series calls ask peers what their answers took, and
+// hand that over before the answer ends. fn is called by the goroutines of all streams of the context.
+func WithStats(ctx context.Context, fn func(QueryStats)) context.Context {
+	return context.WithValue(ctx, statsKey{}, fn)
+}
+
+// statsOf returns who wants to know what answers took, or nil.
+func statsOf(ctx context.Context) func(QueryStats) {
+	fn, _ := ctx.Value(statsKey{}).(func(QueryStats))
+	return fn
+}
+
+// wanted are the hints of a request that asks for statistics.
+func wanted() (*anypb.Any, error) {
+	hints, err := anypb.New(&storepb.SeriesRequestHints{EnableQueryStats: true})
+	if err != nil {
+		return nil, fmt.Errorf("encode hints: %w", err)
+	}
+	return hints, nil
+}
+
 // Counted is a series.Set that knows what its answer took. The server sends it to
 // callers that ask for it, once Next has returned false.
 type Counted interface {
 	Stats() QueryStats
 }
 
-// sendStats sends the statistics of a set if they were asked for and are known.
-func sendStats(set any, in *storepb.SeriesRequest, stream grpc.ServerStreamingServer[storepb.SeriesResponse]) error {
-	var hints storepb.SeriesRequestHints
-	if err := unpackHints(in.Hints, &hints); err != nil {
-		return err
+// passed is what the peers of a store said of their parts of an answer.
+type passed struct {
+	mu    sync.Mutex
+	any   bool
+	stats QueryStats
+}
+
+func (p *passed) add(s QueryStats) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.any = true
+	p.stats.Add(s)
+}
+
+// hints returns the frame with the statistics of a set, or else of what peers said; nil if
+// nothing is known.
+func (p *passed) hints(set any) (*storepb.SeriesResponse, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	stats := p.stats
+	if counted, ok := set.(Counted); ok {
+		stats = counted.Stats()
+	} else if !p.any {
+		return nil, nil
 	}
-	counted, ok := set.(Counted)
-	if !ok || !hints.EnableQueryStats {
-		return nil
-	}
-	content, err := anypb.New(counted.Stats().toWire())
+	content, err := anypb.New(stats.toWire())
 	if err != nil {
-		return fmt.Errorf("encode statistics: %w", err)
+		return nil, fmt.Errorf("encode statistics: %w", err)
 	}
-	return stream.Send(&storepb.SeriesResponse{Result: &storepb.SeriesResponse_Hints{Hints: content}})
+	return &storepb.SeriesResponse{Result: &storepb.SeriesResponse_Hints{Hints: content}}, nil
+}
+
+// statsFromWire reads what a peer of any kind says. One that is not ours tells no stages,
+// but some of the same.
+func statsFromWire(in *anypb.Any) (s QueryStats, ok bool) {
+	var hints storepb.SeriesResponseHints
+	if in == nil || in.UnmarshalTo(&hints) != nil || hints.QueryStats == nil {
+		return s, false // hints of a kind that we do not know mean nothing to us
+	}
+	q := hints.QueryStats
+	s = QueryStats{Touched: q.SeriesTouched, Series: q.MergedSeriesCount, Chunks: q.MergedChunksCount}
+	for _, b := range hints.QueriedBlocks {
+		s.Blocks = append(s.Blocks, b.GetId())
+	}
+	for _, st := range q.VarveStages {
+		s.Stages = append(s.Stages, Stage{
+			Name: st.GetName(), Took: st.GetTook().AsDuration(), Ranges: st.GetRanges(), Needed: st.GetNeeded(),
+			FromMemory: st.GetFromMemory(), FromDisk: st.GetFromDisk(), FromRemote: st.GetFromRemote(), Shared: st.GetShared(),
+			Requests: st.GetRequests(), Fetched: st.GetFetched(),
+		})
+	}
+	if len(s.Stages) == 0 {
+		s.Stages = []Stage{
+			{Name: StageSelect, Needed: q.PostingsTouchedSizeSum, Requests: q.PostingsFetchCount, Fetched: q.PostingsFetchedSizeSum},
+			{Name: StageEntries, Needed: q.SeriesTouchedSizeSum, Requests: q.SeriesFetchCount, Fetched: q.SeriesFetchedSizeSum},
+			{Name: StageChunks, Needed: q.ChunksTouchedSizeSum, Requests: q.ChunksFetchCount, Fetched: q.ChunksFetchedSizeSum},
+			{Name: StageWait, Took: q.GetAllDuration.AsDuration()},
+			{Name: StageSend, Took: q.MergeDuration.AsDuration()},
+		}
+	}
+	return s, true
 }
 
 // toWire fills the fields that a peer of any kind knows, and our own.

@@ -77,6 +77,8 @@ type Request struct {
 	Partial PartialResponse
 	// Shard, when set, keeps only the series of one shard.
 	Shard *Shard
+	// stats is set when the caller of the server wants to know what the answer took.
+	stats bool
 }
 
 // Shard selects the series whose hash over some labels falls on Index of Total (docs/format/wire.md).

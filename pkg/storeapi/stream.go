@@ -75,6 +75,7 @@ func (c *Client) open(ctx context.Context, req *storepb.SeriesRequest, draw Draw
 	r := &receiver{
 		client:  c,
 		draw:    draw,
+		stats:   statsOf(ctx),
 		cancel:  cancel,
 		decoder: decoder{coarsest: block.Resolution(req.MaxResolutionWindow)},
 	}
@@ -86,6 +87,7 @@ func (c *Client) open(ctx context.Context, req *storepb.SeriesRequest, draw Draw
 type receiver struct {
 	client  *Client
 	draw    Draw
+	stats   func(QueryStats) // nil if nobody asked
 	cancel  context.CancelCauseFunc
 	decoder decoder
 	last    series.Series
@@ -156,8 +158,14 @@ func (r *receiver) explain(ctx context.Context, err error) error {
 }
 
 func (r *receiver) decode(frame *storepb.SeriesResponse) (f received, err error) {
-	if w, ok := frame.Result.(*storepb.SeriesResponse_Warning); ok {
-		f.warning = r.client.warning(w.Warning)
+	switch other := frame.Result.(type) {
+	case *storepb.SeriesResponse_Warning:
+		f.warning = r.client.warning(other.Warning)
+		return f, nil
+	case *storepb.SeriesResponse_Hints:
+		if stats, ok := statsFromWire(other.Hints); ok && r.stats != nil {
+			r.stats(stats)
+		}
 		return f, nil
 	}
 	if f.series, err = r.decoder.frame(frame); err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/varve-io/varve/pkg/query"
+	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 	"github.com/varve-io/varve/pkg/storeapi/storeapitest"
 )
@@ -362,6 +364,61 @@ func TestStatisticsOfEveryStep(t *testing.T) {
 			t.Errorf("stats=%s: got %d samples and those of %d steps, want some and %d", asked, s.Total, len(s.PerStep), want)
 		}
 	}
+}
+
+// TestStatisticsSayWhatEndpointsDid has one endpoint that tells of its work.
+func TestStatisticsSayWhatEndpointsDid(t *testing.T) {
+	base := serve(t, func(w *world, _ *query.Options, _ *Options) {
+		m, err := storeapitest.NewMemory(storeapitest.Standard())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.up[0].Peer = peer{storeapitest.OverGRPC(t, telling{m})}
+	})
+	for _, path := range []string{"/api/v1/query", "/api/v1/query_range"} {
+		params := form("query", "up + up offset 1m", "time", "1767225600", "start", "1767225600", "end", "1767225630", "step", "15", "stats", "true")
+		_, got := call(t, "GET", base+path, params)
+		var data struct {
+			Stats struct {
+				Timings map[string]float64 `json:"timings"`
+				Fanout  []fetch            `json:"fanout"`
+			} `json:"stats"`
+		}
+		if err := json.Unmarshal(got.Data, &data); err != nil {
+			t.Fatalf("%+v: %v", got, err)
+		}
+		if len(data.Stats.Fanout) != 2 || data.Stats.Timings["evalTotalTime"] <= 0 {
+			t.Fatalf("%s: got %s, want timings and what one endpoint did for two selectors", path, got.Data)
+		}
+		for _, f := range data.Stats.Fanout {
+			if f.Endpoint != "127.0.0.1:10901" || f.Selector != `{__name__="up"}` || f.Series == 0 || f.Chunks < f.Series || f.Bytes == 0 || f.Duration == "" {
+				t.Errorf("%s: got %+v", path, f)
+			}
+			want := work{[]string{"01A", "01B"}, 7, []stage{{Name: "chunks", Duration: "1ms", Needed: 10, Requests: 2, Fetched: 12}}}
+			if f.Work == nil || !reflect.DeepEqual(*f.Work, want) {
+				t.Errorf("%s: of its work it says %+v, want %+v", path, f.Work, want)
+			}
+		}
+		params.Del("stats")
+		if _, got := call(t, "GET", base+path, params); strings.Contains(string(got.Data), "fanout") {
+			t.Errorf("%s: got %s, want no statistics", path, got.Data)
+		}
+	}
+}
+
+// telling is a store whose answers say what they took.
+type telling struct{ storeapi.Store }
+
+func (s telling) Series(ctx context.Context, req *storeapi.Request) series.Set {
+	return toldSet{s.Store.Series(ctx, req)}
+}
+
+type toldSet struct{ series.Set }
+
+func (toldSet) Stats() storeapi.QueryStats {
+	return storeapi.QueryStats{Blocks: []string{"01A", "01B"}, Touched: 7, Stages: []storeapi.Stage{
+		{Name: storeapi.StageChunks, Took: time.Millisecond, Needed: 10, Requests: 2, Fetched: 12},
+	}}
 }
 
 func TestShardsTogetherAreTheWhole(t *testing.T) {

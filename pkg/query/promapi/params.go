@@ -114,6 +114,7 @@ func (p *params) query(step time.Duration) query.Params {
 		StoreMatchers:   p.selectors("storeMatch[]"),
 		Lookback:        p.duration("lookback_delta", 0),
 		MaxResolution:   p.resolution(step),
+		Stats:           p.form.Get("stats") != "",
 		StatsPerStep:    p.form.Get("stats") == "all",
 		Shard:           p.shard(),
 	}

@@ -81,7 +81,7 @@ func queryAnswer(result *query.Answer, limit int, wantStats string) answer {
 		}
 	}
 	if wantStats != "" {
-		data.stats = stats.NewQueryStats(result.Stats)
+		data.stats = queryStats{stats.NewQueryStats(result.Stats).Builtin(), fanout(result.Fetches)}
 	}
 	ans.data = data
 	return ans
