@@ -25,12 +25,13 @@ func TestPrometheusAgrees(t *testing.T) {
 			{matcher(labels.MatchEqual, "foo", "bar")},
 			{matcher(labels.MatchRegexp, "bar", "1.*")},
 			{matcher(labels.MatchNotRegexp, "bar", "1.*|2"), matcher(labels.MatchNotEqual, "foo", "")},
-		})
+		}, always())
 	})
 	for seed, size := range []int{1, 40, 1000} {
 		t.Run("version 2", func(t *testing.T) {
 			dir := blockDir(t, randomSeries(size, int64(seed)))
-			sameAsPrometheus(t, dir, names, matcherSets(int64(seed)))
+			sameAsPrometheus(t, dir, names, matcherSets(int64(seed)), always())
+			sameAsPrometheus(t, dir, nil, matcherSets(int64(seed)), times{-100, 250})
 		})
 	}
 	t.Run("version 3", func(t *testing.T) {
@@ -40,7 +41,7 @@ func TestPrometheusAgrees(t *testing.T) {
 		check(t, err)
 		content[4] = index.FormatV3
 		check(t, os.WriteFile(path, content, 0o600))
-		sameAsPrometheus(t, dir, names, matcherSets(9))
+		sameAsPrometheus(t, dir, names, matcherSets(9), always())
 	})
 }
 
@@ -52,7 +53,12 @@ func blockDir(t *testing.T, all []testSeries) string {
 	return dir
 }
 
-func sameAsPrometheus(t *testing.T, dir string, names []string, sets [][]*labels.Matcher) {
+// times are a range, both ends inclusive.
+type times struct{ mint, maxt int64 }
+
+func always() times { return times{math.MinInt64, math.MaxInt64} }
+
+func sameAsPrometheus(t *testing.T, dir string, names []string, sets [][]*labels.Matcher, in times) {
 	t.Helper()
 	block, err := tsdb.OpenBlock(nil, dir, nil, nil)
 	check(t, err)
@@ -74,10 +80,10 @@ func sameAsPrometheus(t *testing.T, dir string, names []string, sets [][]*labels
 			var b labels.ScratchBuilder
 			var metas []chunks.Meta
 			check(t, ir.Series(p.At(), &b, &metas))
-			if len(metas) == 0 {
-				continue // no writer of blocks keeps such series
+			if !slices.ContainsFunc(metas, func(m chunks.Meta) bool { return m.OverlapsClosedInterval(in.mint, in.maxt) }) {
+				continue // no writer of blocks keeps a series without chunks
 			}
-			if !r.Next(t.Context(), math.MinInt64, math.MaxInt64, &e) {
+			if !r.Next(t.Context(), in.mint, in.maxt, &e) {
 				t.Fatalf("%v: reading ends before %s (%v)", ms, b.Labels(), r.Err())
 			}
 			same := labels.Equal(e.Labels, b.Labels()) && slices.EqualFunc(e.Chunks, metas, func(c blockindex.Chunk, m chunks.Meta) bool {
@@ -88,7 +94,7 @@ func sameAsPrometheus(t *testing.T, dir string, names []string, sets [][]*labels
 			}
 		}
 		check(t, p.Err())
-		if r.Next(t.Context(), math.MinInt64, math.MaxInt64, &e) || r.Err() != nil {
+		if r.Next(t.Context(), in.mint, in.maxt, &e) || r.Err() != nil {
 			t.Fatalf("%v selects %s too (%v)", ms, e.Labels, r.Err())
 		}
 		want, err := ir.LabelNames(t.Context(), ms...)
@@ -111,6 +117,32 @@ func sameAsPrometheus(t *testing.T, dir string, names []string, sets [][]*labels
 			}
 		}
 	}
+}
+
+// FuzzAgainstPrometheus asks Prometheus and us the same of random blocks: matchers of any
+// kind and value on labels that exist or not, over any time.
+func FuzzAgainstPrometheus(f *testing.F) {
+	names := []string{"__name__", "few", "many", "rare", "absent"}
+	f.Add(int64(1), uint8(40), uint32(0x1b), "value-1.*", "1|3", int64(-500), int64(500))
+	f.Add(int64(2), uint8(200), uint32(0x3c0), "", "metric_1", int64(0), int64(0))
+	f.Add(int64(3), uint8(3), uint32(0xfff), ".+", "(?i)VALUE-[0-9]+", int64(700), int64(-700))
+	f.Fuzz(func(t *testing.T, seed int64, size uint8, kinds uint32, first, second string, mint, maxt int64) {
+		next := func(n uint32) int {
+			k := kinds % n
+			kinds /= n
+			return int(k)
+		}
+		var ms []*labels.Matcher
+		for _, value := range []string{first, second, "metric_2"}[:1+next(3)] {
+			m, err := labels.NewMatcher(labels.MatchType(next(4)), names[next(uint32(len(names)))], value)
+			if err != nil {
+				t.Skip() // no regular expression
+			}
+			ms = append(ms, m)
+		}
+		dir := blockDir(t, randomSeries(1+int(size), seed))
+		sameAsPrometheus(t, dir, names, [][]*labels.Matcher{ms}, times{mint, maxt})
+	})
 }
 
 func mustSelect(t testing.TB, x *blockindex.Index, ms []*labels.Matcher) blockindex.Selection {
