@@ -424,6 +424,43 @@ func TestLabelsHeldInMemoryAreLimited(t *testing.T) {
 	}
 }
 
+// TestRowsThatAreSortedAnewAreInTheBudget takes labels out of 4000 series, whose rows are
+// held then: by the request's account, and by that of all requests.
+func TestRowsThatAreSortedAnewAreInTheBudget(t *testing.T) {
+	const n, size, perRow = 4000, 16 << 20, 500
+	bkt := bucket.NewMemory()
+	s := ups(0, 0, hour, 1)
+	for i := range n {
+		s.Series = append(s.Series, blocktest.Floats(labels.FromStrings("__name__", "up", "job", fmt.Sprintf("%0200d", i), "zone", "a"), 0, 15_000, 1))
+	}
+	g := open(t, bkt, func(o *Options) { o.RequestBytes, o.MemoryBytes, o.MaxConcurrency = size, size, 1 }, add(t, bkt, s))
+	req := selectUp(0, hour)
+	for _, without := range [][]string{nil, {"zone"}} {
+		ctx, end := context.WithCancel(t.Context())
+		req.WithoutLabels = without
+		set := g.Series(ctx, req)
+		if !set.Next() {
+			t.Fatal(set.Err())
+		}
+		r := set.(*answer).request
+		held, want := r.usage.held.Load(), int64(0)
+		if without != nil {
+			want = n * perRow
+		}
+		if held < want || want == 0 && held > n*refBytes || r.share.size() < heldPart*held {
+			t.Errorf("without %v: %d bytes are held in a share of %d, want %d or more", without, held, r.share.size(), want)
+		}
+		if free := g.budget.most.free; g.budget.free.TryAcquire(free - heldPart*held + 1) {
+			t.Errorf("without %v: what is held is not taken from all memory", without)
+		}
+		end()
+		if err := g.budget.free.Acquire(t.Context(), g.budget.most.free); err != nil { // until all is given back
+			t.Fatal(err)
+		}
+		g.budget.free.Release(g.budget.most.free)
+	}
+}
+
 func TestRequestsWaitForTheirTurn(t *testing.T) {
 	bkt := bucket.NewMemory()
 	g := open(t, bkt, func(o *Options) { o.MaxConcurrency = 1 }, add(t, bkt, ups(3, 0, hour, 1)))
