@@ -122,35 +122,22 @@ func onlyTemporary(r *http.Request, _ []*http.Request) error {
 	return http.ErrUseLastResponse
 }
 
-// newRetryer slows down all requests of the client when the store throttles some,
-// and has no quota of retries: who asks for a block wants it, late rather than never.
+// newRetryer has each request of the client wait and repeat itself, without a quota: who asks
+// for a block wants it, late rather than never. Requests do not wait for each other, as they
+// do in the SDK's adaptive mode: there a few answers 503 among many good ones stop all. How
+// many there are at a time is for who makes them to adapt.
 func newRetryer(attempts int) aws.Retryer {
 	if attempts == 0 {
 		attempts = defaultAttempts
 	}
 	busy := map[int]struct{}{http.StatusTooManyRequests: {}, http.StatusServiceUnavailable: {}}
-	return retry.NewAdaptiveMode(func(o *retry.AdaptiveModeOptions) {
-		o.Throttles = append(o.Throttles, retry.ThrottleErrorCode{Codes: retry.DefaultThrottleErrorCodes}, throttleStatus(busy))
-		o.StandardOptions = append(o.StandardOptions, func(s *retry.StandardOptions) {
-			s.MaxAttempts = attempts
-			s.RateLimiter = ratelimit.None
-			s.Backoff = retry.BackoffDelayerFunc(backoff)
-			s.Retryables = append(s.Retryables, retry.RetryableHTTPStatusCode{Codes: busy},
-				retry.RetryableErrorCode{Codes: map[string]struct{}{codeConflict: {}}})
-		})
+	return retry.NewStandard(func(s *retry.StandardOptions) {
+		s.MaxAttempts = attempts
+		s.RateLimiter = ratelimit.None
+		s.Backoff = retry.BackoffDelayerFunc(backoff)
+		s.Retryables = append(s.Retryables, retry.RetryableHTTPStatusCode{Codes: busy},
+			retry.RetryableErrorCode{Codes: map[string]struct{}{codeConflict: {}}})
 	})
-}
-
-// throttleStatus takes some statuses for throttling, whatever the code in the body.
-type throttleStatus map[int]struct{}
-
-func (t throttleStatus) IsErrorThrottle(err error) aws.Ternary {
-	if r := responseOf(err); r != nil {
-		if _, ok := t[r.StatusCode]; ok {
-			return aws.TrueTernary
-		}
-	}
-	return aws.UnknownTernary
 }
 
 func backoff(attempt int, _ error) (time.Duration, error) {

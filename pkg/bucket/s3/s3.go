@@ -5,7 +5,7 @@
 // objstore's interface it lists flat, writes conditionally and deletes in batches.
 //
 // Requests wait and repeat themselves on 429, 503, SlowDown and broken
-// connections, at a rate that adapts to the store. An answer that stalls for a minute
+// connections, each for itself. An answer that stalls for a minute
 // is an error, which the caller may try again. Checksums travel only where the
 // protocol demands them, because stores other than AWS refuse them elsewhere. Requests
 // are never anonymous.
