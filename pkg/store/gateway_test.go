@@ -434,9 +434,9 @@ func TestRowsThatAreSortedAnewAreInTheBudget(t *testing.T) {
 		s.Series = append(s.Series, blocktest.Floats(labels.FromStrings("__name__", "up", "job", fmt.Sprintf("%0200d", i), "zone", "a"), 0, 15_000, 1))
 	}
 	g := open(t, bkt, func(o *Options) { o.RequestBytes, o.MemoryBytes, o.MaxConcurrency = size, size, 1 }, add(t, bkt, s))
-	req := selectUp(0, hour)
 	for _, without := range [][]string{nil, {"zone"}} {
 		ctx, end := context.WithCancel(t.Context())
+		req := selectUp(0, hour)
 		req.WithoutLabels = without
 		set := g.Series(ctx, req)
 		if !set.Next() {
