@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -38,6 +39,7 @@ type Cache struct {
 	disk    *disk // or nil
 	fetcher *fetcher
 	buffers buffers
+	readers atomic.Uint64 // requests that have a number
 }
 
 // New returns a cache over bkt. Close it when its last read has returned.

@@ -60,7 +60,7 @@ type disk struct {
 	mu       sync.Mutex
 	index    *diskIndex
 	ghosts   ghosts
-	passed   ghosts // pages that were read in long requests and not kept
+	passed   passed // pages that were read in long requests and not kept
 	segments map[uint32]*segment
 	queue    []job
 	queued   int64
@@ -183,16 +183,37 @@ type candidate struct {
 	file *os.File
 }
 
-// again reports whether a page was read before in a long request, and notes that it was.
-func (d *disk) again(k pageKey) bool {
+// passed are pages that were read and not kept, with the number of who read them first.
+type passed struct {
+	order []uint64 // the oldest first
+	by    map[uint64]uint64
+}
+
+func (p *passed) add(key, reader uint64) {
+	if p.by == nil {
+		p.by = map[uint64]uint64{}
+	}
+	p.by[key] = reader
+	if p.order = append(p.order, key); len(p.order) > mostPassed {
+		delete(p.by, p.order[0])
+		p.order = p.order[1:]
+	}
+}
+
+// again reports whether a page was read before in a long request, of somebody else: one that
+// reads it part by part does so once. It notes that it was.
+func (d *disk) again(k pageKey, reader uint64) bool {
 	key := k.diskKey()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.index.find(key)) > 0 || d.passed.known[key] {
+	if len(d.index.find(key)) > 0 {
 		return true
 	}
-	d.passed.add(key, mostPassed)
-	return false
+	by, ok := d.passed.by[key]
+	if !ok {
+		d.passed.add(key, reader)
+	}
+	return ok && by != reader
 }
 
 // has reports whether a read of the page is worth a try.

@@ -463,3 +463,28 @@ func TestALongReadIsKeptOnDiskFromTheSecondTimeOn(t *testing.T) {
 		}
 	}
 }
+
+func TestARequestThatReadsAPageInPartsReadsItOnce(t *testing.T) {
+	f := newFake(4 * bulk)
+	c := newCache(t, f, diskOptions(t.TempDir()))
+	read := func(u *Usage) {
+		t.Helper()
+		const middle = bulk + pageSize/2
+		for _, r := range []Range{{Object: f.object(), Len: middle}, {Object: f.object(), Off: middle, Len: bulk}} {
+			lease, err := c.ReadRanges(WithUsage(t.Context(), u), []Range{r})
+			if err != nil {
+				t.Fatal(err)
+			}
+			lease.Release()
+		}
+		c.disk.flush()
+	}
+	read(new(Usage))
+	if size, _ := dirSize(t, c.opts.Dir); size >= pageSize/2 {
+		t.Errorf("%d bytes are on disk after the first reading", size)
+	}
+	read(new(Usage))
+	if size, _ := dirSize(t, c.opts.Dir); size < 2*bulk {
+		t.Errorf("%d bytes are on disk after the second reading, want %d", size, 2*bulk)
+	}
+}

@@ -228,7 +228,7 @@ func (b *batch) settle(p *part, err error) {
 		s := c.memory.shard(k)
 		if err == nil {
 			long := p.flow != nil || p.wanted >= bulk
-			passes := c.disk != nil && long && !c.disk.again(k)
+			passes := c.disk != nil && long && !c.disk.again(k, b.usage.number(&c.readers))
 			onDisk := c.disk != nil && !passes && c.toDisk(k, p, pieces)
 			if !passes && (!onDisk || !long) {
 				s.hold(k, pieces)

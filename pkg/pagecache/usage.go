@@ -20,6 +20,16 @@ type Usage struct {
 	// Waited is how long reads took that memory alone could not answer, in
 	// nanoseconds; reads side by side count each for itself.
 	Waited atomic.Int64
+
+	reader atomic.Uint64 // number of the request, once it has one
+}
+
+// number returns which of the requests this is, by a counter of all.
+func (u *Usage) number(all *atomic.Uint64) uint64 {
+	if u.reader.Load() == 0 {
+		u.reader.CompareAndSwap(0, all.Add(1))
+	}
+	return u.reader.Load()
 }
 
 type usageKey struct{}
