@@ -180,13 +180,8 @@ func (x *Index) readPage(off, size uint64) (*page, error) {
 	if _, err := f.ReadAt(scratch.page, int64(off)); err != nil {
 		return nil, err
 	}
-	var p *page
-	p, scratch.keys, err = decodePage(scratch.page, scratch.keys)
-	return p, err
+	return scratch.decode()
 }
-
-// pageScratch is memory that reading a page takes.
-type pageScratch struct{ page, keys []byte }
 
 // repair makes the directory again, unless somebody else just did, and reads a page of it.
 func (x *Index) repair(ctx context.Context, off, size uint64) (*page, error) {

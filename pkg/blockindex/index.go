@@ -194,11 +194,12 @@ func (p *page) spans(ref uint64) bool {
 
 // symbol returns a symbol of a page that spans it.
 func (p *page) symbol(ref uint64) (text string, ok bool) {
-	i := int(ref - p.number(0, 0)) // references follow one another, but in version 1
-	if i >= p.len() || p.number(i, 0) != ref {
-		if i = p.lastNumber(ref); p.number(i, 0) != ref {
-			return "", false
-		}
+	if p.numbers == nil { // as references do, but in version 1
+		return p.key(int(ref - p.first)), true
+	}
+	i := p.lastNumber(ref)
+	if p.number(i, 0) != ref {
+		return "", false
 	}
 	return p.key(i), true
 }

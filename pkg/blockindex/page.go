@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/bits"
+	"slices"
 	"unsafe"
 )
 
@@ -23,7 +24,8 @@ const (
 type page struct {
 	keys    string   // one after the other
 	ends    []uint32 // of each key in keys
-	numbers []uint64 // columns of them for each key
+	numbers []uint64 // columns of them for each key; nil if they follow one another
+	first   uint64   // number, in that case
 	columns int
 }
 
@@ -38,7 +40,12 @@ func (p *page) key(i int) string {
 	return p.keys[begin:p.ends[i]]
 }
 
-func (p *page) number(i, column int) uint64 { return p.numbers[i*p.columns+column] }
+func (p *page) number(i, column int) uint64 {
+	if p.numbers == nil {
+		return p.first + uint64(i)
+	}
+	return p.numbers[i*p.columns+column]
+}
 
 // memory is about what the page takes.
 func (p *page) memory() int64 {
@@ -110,25 +117,32 @@ func (b *pageBuilder) finish() []byte {
 	return out
 }
 
-// decodePage is the reverse of pageBuilder. It makes the keys in a buffer, which it returns
-// for the next page.
-func decodePage(b, keys []byte) (*page, []byte, error) {
+// pageScratch is memory that reading a page takes.
+type pageScratch struct {
+	page, keys []byte
+	numbers    []uint64
+}
+
+// decode is the reverse of pageBuilder.
+func (s *pageScratch) decode() (*page, error) {
+	b := s.page
 	if len(b) < 4 || checksum(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
-		return nil, keys, errDirectory
+		return nil, errDirectory
 	}
 	d := decoder{b: b[:len(b)-4]}
 	count, columns := d.uvarint(), d.uvarint()
 	if d.bad || count > uint64(len(d.b)) || columns > maxColumns {
-		return nil, keys, errDirectory
+		return nil, errDirectory
 	}
-	p := &page{ends: make([]uint32, 0, count), numbers: make([]uint64, 0, count*columns), columns: int(columns)}
+	p := &page{ends: make([]uint32, 0, count), columns: int(columns)}
 	most := uint64(2 * (len(b) + pageKeys)) // a builder makes no more
-	keys = keys[:0]
+	keys, numbers := s.keys[:0], s.numbers[:0]
+	follow := columns == 1 && count > 0
 	last := 0
 	for range count {
 		shared, rest := d.uvarint(), d.text()
 		if d.bad || shared > uint64(len(keys)-last) || uint64(len(keys))+shared+uint64(len(rest)) > most {
-			return nil, keys, errDirectory
+			return nil, errDirectory
 		}
 		begin := len(keys)
 		keys = append(keys, keys[last:last+int(shared)]...)
@@ -137,15 +151,22 @@ func decodePage(b, keys []byte) (*page, []byte, error) {
 		p.ends = append(p.ends, uint32(len(keys)))
 		for range columns {
 			n := uint64(d.varint())
-			if above := len(p.numbers) - int(columns); above >= 0 {
-				n += p.numbers[above]
+			if above := len(numbers) - int(columns); above >= 0 {
+				n += numbers[above]
+				follow = follow && n == numbers[above]+1
 			}
-			p.numbers = append(p.numbers, n)
+			numbers = append(numbers, n)
 		}
 	}
 	if d.bad || len(d.b) > 0 {
-		return nil, keys, errDirectory
+		return nil, errDirectory
 	}
 	p.keys = string(keys)
-	return p, keys, nil
+	if follow {
+		p.first = numbers[0]
+	} else {
+		p.numbers = slices.Clone(numbers)
+	}
+	s.keys, s.numbers = keys, numbers
+	return p, nil
 }
