@@ -77,7 +77,7 @@ func (b *tapped) GetRange(ctx context.Context, name string, off, length int64) (
 	return b.Reader.GetRange(ctx, name, off, length)
 }
 
-// Eight spans of goodSpan fit into the window of such a request, and a block has more of them.
+// As many spans of goodSpan as are read side by side fit into the window of such a request, and a block has more of them.
 const (
 	wideRequest = 4*sideBySide*goodSpan/3 + 64<<10
 	wideSeries  = 360

@@ -162,8 +162,8 @@ const (
 	// sideBySide is how many spans of a stream are on their way at the same time, the one that
 	// is handed out among them, where its window has room for spans of goodSpan and more;
 	// maxSpan bounds them. Each is a request, and each request has a connection.
-	sideBySide = 8
-	goodSpan   = 1 << 20
+	sideBySide = 12
+	goodSpan   = 640 << 10
 	maxSpan    = 8 << 20
 )
 
