@@ -63,14 +63,12 @@ func (b *badChunks) err(p *pick) error {
 // chunkRefs appends the chunks of a series that are wanted to refs. A chunk's record
 // ends at the latest where the next chunk of its segment begins; behind the last is next.
 func (s *blockStream) chunkRefs(refs []chunkRef, all []blockindex.Chunk, behind chunks.BlockChunkRef) []chunkRef {
-	n := 0
-	for _, c := range all {
-		if s.overlaps(c.MinTime, c.MaxTime) {
-			n++
-		}
+	guess := int64(likelySize)
+	if most := s.block.meta.Thanos.IndexStats.ChunkMaxSize; most > 0 {
+		guess = most + recordOverhead
 	}
-	refs = slices.Grow(refs, n)
-	for i, c := range all {
+	for i := range all {
+		c := &all[i]
 		if !s.overlaps(c.MinTime, c.MaxTime) {
 			continue
 		}
@@ -79,10 +77,7 @@ func (s *blockStream) chunkRefs(refs []chunkRef, all []blockindex.Chunk, behind 
 			next = all[i+1].Ref
 		}
 		segment, off := c.Ref.Unpack()
-		size := int64(likelySize)
-		if most := s.block.meta.Thanos.IndexStats.ChunkMaxSize; most > 0 {
-			size = most + recordOverhead
-		}
+		size := guess
 		if nextSegment, end := next.Unpack(); nextSegment == segment && end > off {
 			size = int64(end - off)
 		}
@@ -173,12 +168,19 @@ func (s *blockStream) fill(ctx context.Context, all []wanted, from chunkReader) 
 }
 
 // take sets the chunks of runs that were read, and counts their samples while their bytes are
-// at hand.
+// at hand, if there is a limit.
 func (s *blockStream) take(ctx context.Context, runs []run) (samples int, err error) {
-	for _, r := range runs {
-		for _, c := range r.chunks {
+	counts := s.r.usage.limits.Samples > 0
+	for i := range runs {
+		r := &runs[i]
+		for j := range r.chunks {
+			c := &r.chunks[j]
 			from := int64(c.off) - r.Off
-			rec, err := s.chunk(ctx, r.Object, int64(c.off), r.Bytes[from:min(from+int64(c.size), r.Len)])
+			b := r.Bytes[from:min(from+int64(c.size), r.Len)]
+			rec, err := parseRecord(b)
+			if err != nil || rec.size > int64(len(b)) {
+				rec, err = s.chunk(ctx, r.Object, int64(c.off), b)
+			}
 			if errors.Is(err, errCorruptChunk) {
 				err = s.leaveOut(err)
 			}
@@ -186,8 +188,10 @@ func (s *blockStream) take(ctx context.Context, runs []run) (samples int, err er
 				return samples, err
 			}
 			c.into.Encoding, c.into.Data = rec.encoding, rec.data
-			n, _ := c.into.NumSamples() // a damaged chunk has none
-			samples += n
+			if counts {
+				n, _ := c.into.NumSamples() // a damaged chunk has none
+				samples += n
+			}
 		}
 	}
 	return samples, nil
