@@ -117,10 +117,6 @@ func heldBack(rows iter.Seq2[row, error]) iter.Seq2[row, error] {
 		emit := func() bool {
 			r := held[len(held)-1]
 			held = held[:len(held)-1]
-			if labels.Compare(r.labels, last) < 0 {
-				yield(row{}, fmt.Errorf("%w: series %s is out of order", blockindex.ErrCorrupt, r.labels))
-				return false
-			}
 			last = r.labels
 			return yield(r, nil)
 		}
@@ -129,10 +125,15 @@ func heldBack(rows iter.Seq2[row, error]) iter.Seq2[row, error] {
 				yield(row{}, err)
 				return
 			}
+			follows := false // the last one
 			for len(held) > 0 && labels.Compare(held[len(held)-1].labels, r.labels) <= 0 {
-				if !emit() {
+				if follows = true; !emit() {
 					return
 				}
+			}
+			if !follows && labels.Compare(r.labels, last) < 0 {
+				yield(row{}, fmt.Errorf("%w: series %s is out of order", blockindex.ErrCorrupt, r.labels))
+				return
 			}
 			held = append(held, r)
 		}
