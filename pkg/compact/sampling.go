@@ -89,6 +89,7 @@ type inputs struct {
 	stride int
 	labels int     // label sets so far
 	kept   []input // not checked yet
+	spare  [][]series.Chunk
 }
 
 // input is a series with all its replicas.
@@ -131,8 +132,8 @@ func (in *inputs) Next() bool {
 	}
 	s := in.At()
 	if n := len(in.kept); n == 0 || !labels.Equal(s.Labels, in.kept[n-1].labels) {
-		in.kept = append(in.kept, input{labels: s.Labels, compared: in.labels%in.stride == 0, end: math.MinInt64})
-		in.labels++
+		in.kept = append(in.kept, input{labels: s.Labels, compared: in.labels%in.stride == 0, replicas: in.spare, end: math.MinInt64})
+		in.labels, in.spare = in.labels+1, nil
 	}
 	in.kept[len(in.kept)-1].came(s)
 	return true
@@ -152,6 +153,8 @@ func (in *inputs) check(s *series.Series, f dedup.Func) error {
 	if err != nil {
 		return fmt.Errorf("series %s beside its sources: %w", s.Labels, err)
 	}
+	clear(next.replicas)
+	in.spare = next.replicas[:0]
 	return nil
 }
 
