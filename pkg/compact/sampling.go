@@ -194,7 +194,7 @@ func (in *input) lostAtEdges(chunks []series.Chunk) error {
 		edge := before + dedup.Cell
 		switch {
 		case kept[s.t]:
-			if s.value != value.StaleNaN {
+			if s.value != value.StaleNaN && s.sum != value.StaleNaN {
 				last = s.t
 			}
 		case wrong == nil && (s.t < edge || last < before || last >= edge):

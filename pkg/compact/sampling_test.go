@@ -2,11 +2,14 @@ package compact
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
@@ -27,6 +30,27 @@ func chunkOf(t *testing.T, off float64, times ...int64) series.Chunk {
 		t.Fatal(err)
 	}
 	return series.Chunk{MinTime: times[0], MaxTime: times[len(times)-1], Encoding: chunkenc.EncXOR, Data: data}
+}
+
+// histogramsOf has a histogram at each time, and one that is a stale marker.
+func histogramsOf(t *testing.T, marker int64, times ...int64) (out []series.Chunk) {
+	t.Helper()
+	var s chunkcodec.Samples
+	for _, at := range times {
+		h := &histogram.FloatHistogram{Count: 1, ZeroCount: 1, Sum: float64(at)}
+		if at == marker {
+			h = &histogram.FloatHistogram{Sum: math.Float64frombits(value.StaleNaN)}
+		}
+		s.AppendFloatHistogram(0, at, h)
+	}
+	encoded, err := chunkcodec.Append(nil, &s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range encoded {
+		out = append(out, series.Chunk{MinTime: c.MinTime, MaxTime: c.MaxTime, Encoding: c.Encoding, Data: c.Data})
+	}
+	return out
 }
 
 // every are times up to n seconds.
@@ -87,6 +111,7 @@ func TestSamplesOfEachSeriesAreCountedOnBothSides(t *testing.T) {
 		return chunkOf(t, 0, slices.Concat(before, []int64{int64(edge)}, after)...), chunkOf(t, 0, slices.Concat(before, after)...)
 	}
 	with, without := around(edge)
+	atEdge := int64(edge)
 	early, cutEarly := around(edge - 60_000)
 	late, cutLate := around(edge + 60_000)
 	lset, next := labels.FromStrings("a", "b"), labels.FromStrings("a", "c")
@@ -113,6 +138,10 @@ func TestSamplesOfEachSeriesAreCountedOnBothSides(t *testing.T) {
 		},
 		"aggregates": {in: []series.Series{of(lset, "", series.Chunk{Encoding: aggrchunk.Encoding, Data: []byte{3}})}, out: []series.Series{of(lset, "")}},
 		"the first sample behind an edge, where it breaks the rhythm": {in: []series.Series{of(lset, "", with)}, out: []series.Series{of(lset, "", without)}},
+		"the same of histograms, behind a stale marker": {
+			in:  []series.Series{of(lset, "", histogramsOf(t, atEdge, slices.Concat(every(edge-49_500, 50), []int64{atEdge, atEdge + 1}, every(edge+500, 50))...)...)},
+			out: []series.Series{of(lset, "", histogramsOf(t, atEdge, slices.Concat(every(edge-49_500, 50), []int64{atEdge}, every(edge+500, 50))...)...)},
+		},
 		"the same, though nothing is left out": {
 			in: []series.Series{of(lset, "", with)}, out: []series.Series{of(lset, "", without)}, f: dedup.Chain, want: "100 samples came of 101",
 		},
