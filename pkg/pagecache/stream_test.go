@@ -225,6 +225,7 @@ func TestWaitingAnswersMakeRoom(t *testing.T) {
 			all = append(all, s)
 		}
 		mustRead(t, c, f, 50*pageSize, 10) // hangs until there is a connection
+		synctest.Wait()                    // for the other answers to be given up
 		for _, s := range all {
 			f.readAll(t, s, Range{Off: 10, Len: 1000})
 			if s.Flows() {
