@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/bucket/buckettest"
 	"github.com/varve-io/varve/pkg/fetcher"
+	"github.com/varve-io/varve/pkg/planner"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -310,4 +312,46 @@ func TestNothingWaitsForALongMerge(t *testing.T) {
 		set := fetch(t, bkt)
 		return set.Find(old.ULID) == nil && downsampledTo(set, old.ULID, block.FiveMin) && downsampledTo(set, old.ULID, block.OneHour)
 	})
+}
+
+func TestWhatARunningJobMayWriteIsLeftAlone(t *testing.T) {
+	bkt := replicas(t, 2)(t)
+	e := executor(t, bkt)
+	goOn := make(chan struct{})
+	build := e.build
+	e.build = func(ctx context.Context, o output) error {
+		<-goOn
+		return build(ctx, o)
+	}
+	if err := e.openLeases(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := e.newSchedule()
+	defer s.drain(t.Context())
+	end := sync.OnceFunc(func() { close(goOn) })
+	defer end()
+	if err := s.plan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	first, ok := s.peek(kindCompact).(planner.Compact)
+	if !ok || s.start(t.Context()) == 0 {
+		t.Fatal("there is nothing to merge")
+	}
+	out := e.merged(first, first.Into[0], 0)
+	if len(out.beside) == 0 {
+		t.Fatal("nothing coarser is made of it at once")
+	}
+	for _, m := range append(out.beside, out.meta) {
+		if s.ready(planner.Expire{Block: m}) {
+			t.Errorf("%s may expire while it is written", m.ULID)
+		}
+	}
+	end()
+	s.end(<-s.outcomes)
+	if err := s.plan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.ready(planner.Expire{Block: out.meta}) {
+		t.Errorf("%s is still in use", out.meta.ULID)
+	}
 }

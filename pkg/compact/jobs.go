@@ -173,6 +173,32 @@ var errTooLong = errors.New("job took too long")
 // holds something else under the one it should have.
 const maxAttempts = 3
 
+// touches gives the blocks that a job reads, changes, or may write. What it may write can be there
+// already, and be on its way out: coarser blocks are complete before what they are made beside.
+func (e *Executor) touches(j planner.Job) []ulid.ULID {
+	ids := j.Blocks()
+	for attempt := range maxAttempts {
+		var outputs []output
+		switch j := j.(type) {
+		case planner.Compact:
+			for _, shard := range j.Into {
+				outputs = append(outputs, e.merged(j, shard, attempt))
+			}
+		case planner.Downsample:
+			outputs = append(outputs, downsampled(j, attempt))
+		case planner.Clean, planner.Expire, planner.Retire, planner.Delete:
+			return ids
+		}
+		for _, o := range outputs {
+			ids = append(ids, o.meta.ULID)
+			for _, m := range o.beside {
+				ids = append(ids, m.ULID)
+			}
+		}
+	}
+	return ids
+}
+
 // buildAny builds the output of the first attempt that the bucket has room for and returns its name.
 //
 // What an earlier attempt left in the bucket is continued if it is younger than half

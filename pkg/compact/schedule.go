@@ -33,8 +33,8 @@ type schedule struct {
 
 	free    map[string]int // places by kind
 	running int
-	// used are the blocks of jobs that run, or that ended after so many looks: what
-	// the plan says of these is old until the next look at the bucket.
+	// used are the blocks of jobs that run, also those that they may write, or that ended after
+	// so many looks: what the plan says of these is old until the next look at the bucket.
 	used     map[ulid.ULID]int
 	held     map[string]*holding // by the leases' keys
 	outcomes chan outcome
@@ -217,7 +217,7 @@ func (s *schedule) ready(j planner.Job) bool {
 	if _, paused := s.paused(j); paused {
 		return false
 	}
-	return !slices.ContainsFunc(j.Blocks(), func(id ulid.ULID) bool {
+	return !slices.ContainsFunc(s.touches(j), func(id ulid.ULID) bool {
 		_, used := s.used[id]
 		return used
 	})
@@ -283,7 +283,7 @@ func (s *schedule) launch(h *holding, jobs []planner.Job) {
 	s.free[kindOf(jobs[0])]--
 	t := task{s.Executor, fence(s.bkt, h.lease), s.leaving, s.listed, &progress{}}
 	for _, j := range jobs {
-		for _, id := range j.Blocks() {
+		for _, id := range s.touches(j) {
 			s.used[id] = inUse
 		}
 		s.board.started(j, t.moved)
@@ -316,7 +316,7 @@ func (s *schedule) end(o outcome) {
 	s.summary.BytesWritten += o.moved.written.Load()
 	for _, j := range o.jobs {
 		s.board.ended(j)
-		for _, id := range j.Blocks() {
+		for _, id := range s.touches(j) {
 			s.used[id] = s.leases.looks
 		}
 		s.judge(j, o.err)
