@@ -55,17 +55,22 @@ type Stage struct {
 	Requests, Fetched int64
 }
 
+// addReads adds what another stage read, and what that came by.
+func (s *Stage) addReads(o Stage) {
+	s.Ranges += o.Ranges
+	s.Needed += o.Needed
+	s.FromMemory += o.FromMemory
+	s.FromDisk += o.FromDisk
+	s.FromRemote += o.FromRemote
+	s.Shared += o.Shared
+	s.Requests += o.Requests
+	s.Fetched += o.Fetched
+}
+
 // Total adds up the bytes of all stages and what they came by.
 func (s QueryStats) Total() (all Stage) {
 	for _, st := range s.Stages {
-		all.Ranges += st.Ranges
-		all.Needed += st.Needed
-		all.FromMemory += st.FromMemory
-		all.FromDisk += st.FromDisk
-		all.FromRemote += st.FromRemote
-		all.Shared += st.Shared
-		all.Requests += st.Requests
-		all.Fetched += st.Fetched
+		all.addReads(st)
 	}
 	return all
 }
@@ -93,16 +98,8 @@ func (s *QueryStats) Add(o QueryStats) {
 			s.Stages = append(s.Stages, st)
 			continue
 		}
-		mine := &s.Stages[i]
-		mine.Took += st.Took
-		mine.Ranges += st.Ranges
-		mine.Needed += st.Needed
-		mine.FromMemory += st.FromMemory
-		mine.FromDisk += st.FromDisk
-		mine.FromRemote += st.FromRemote
-		mine.Shared += st.Shared
-		mine.Requests += st.Requests
-		mine.Fetched += st.Fetched
+		s.Stages[i].Took += st.Took
+		s.Stages[i].addReads(st)
 	}
 }
 
