@@ -77,10 +77,7 @@ func (s *sample) advise(ctx context.Context, err error, matchers []*labels.Match
 	for e := (blockindex.Entry{}); reader.Next(ctx, math.MinInt64, math.MaxInt64, &e); {
 		some = append(some, e.Labels)
 	}
-	if cuts := cuttingLabels(some, matchers); len(cuts) > 0 {
-		return fmt.Errorf("%w; what would cut it most: a matcher on %s", err, strings.Join(cuts, ", "))
-	}
-	return err
+	return nameCuts(err, cutsOf(some), matchers)
 }
 
 // adviseEarly is advise before series are known. The directory of the index tells which
@@ -92,16 +89,11 @@ func (s *sample) adviseEarly(ctx context.Context, err error, matchers []*labels.
 		}
 	}
 	all, _ := s.index.Selective(ctx, mostCuts+len(matchers)) // those that are known help, too
-	var cuts []string
+	var cuts []labelCut
 	for _, l := range all {
-		if left := l.Share; left < worthCut && !given(matchers, l.Name) && len(cuts) < mostCuts {
-			cuts = append(cuts, cutText(l.Name, left))
-		}
+		cuts = append(cuts, labelCut{l.Name, l.Share})
 	}
-	if len(cuts) == 0 {
-		return err
-	}
-	return fmt.Errorf("%w; what would cut it most: a matcher on %s", err, strings.Join(cuts, ", "))
+	return nameCuts(err, cuts, matchers)
 }
 
 // given reports whether one value of a label is asked for already.
@@ -109,13 +101,14 @@ func given(matchers []*labels.Matcher, name string) bool {
 	return slices.ContainsFunc(matchers, func(m *labels.Matcher) bool { return m.Name == name && m.Type == labels.MatchEqual })
 }
 
-// cutText names a label by one value of which a part of the series is left.
-func cutText(name string, left float64) string {
-	return fmt.Sprintf("%s (leaves about 1 series in %.0f)", name, 1/left)
+// labelCut is a label and the share of series that is left by one value of it.
+type labelCut struct {
+	name string
+	left float64
 }
 
-// cuttingLabels are the labels by one value of which least is left of some series, as texts.
-func cuttingLabels(some []labels.Labels, matchers []*labels.Matcher) (texts []string) {
+// cutsOf says of each label of some series what one of their values leaves of them.
+func cutsOf(some []labels.Labels) (cuts []labelCut) {
 	counts := map[string]map[string]int{}
 	for _, ls := range some {
 		ls.Range(func(l labels.Label) {
@@ -125,23 +118,26 @@ func cuttingLabels(some []labels.Labels, matchers []*labels.Matcher) (texts []st
 			counts[l.Name][l.Value]++
 		})
 	}
-	type cut struct {
-		name string
-		left float64 // the share of the series that has the value of one of them
-	}
-	var cuts []cut
 	for name, values := range counts {
 		left, n := 0.0, float64(len(some))
 		for _, k := range values {
 			left += float64(k) / n * float64(k) / n
 		}
-		if left < worthCut && !given(matchers, name) {
-			cuts = append(cuts, cut{name, left})
-		}
+		cuts = append(cuts, labelCut{name, left})
 	}
-	slices.SortFunc(cuts, func(a, b cut) int { return cmp.Or(cmp.Compare(a.left, b.left), strings.Compare(a.name, b.name)) })
+	return cuts
+}
+
+// nameCuts adds to an error the labels that leave least, but for those of which one value is asked for already.
+func nameCuts(err error, cuts []labelCut, matchers []*labels.Matcher) error {
+	cuts = slices.DeleteFunc(cuts, func(c labelCut) bool { return c.left >= worthCut || given(matchers, c.name) })
+	slices.SortFunc(cuts, func(a, b labelCut) int { return cmp.Or(cmp.Compare(a.left, b.left), strings.Compare(a.name, b.name)) })
+	var texts []string
 	for _, c := range cuts[:min(len(cuts), mostCuts)] {
-		texts = append(texts, cutText(c.name, c.left))
+		texts = append(texts, fmt.Sprintf("%s (leaves about 1 series in %.0f)", c.name, 1/c.left))
 	}
-	return texts
+	if len(texts) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; what would cut it most: a matcher on %s", err, strings.Join(texts, ", "))
 }
