@@ -59,8 +59,8 @@ type disk struct {
 
 	mu       sync.Mutex
 	index    *diskIndex
-	ghosts   ghosts
-	passed   passed // pages that were read in long requests and not kept
+	ghosts   ghosts[struct{}]
+	passed   ghosts[uint64] // pages that were read in long requests and not kept, with the number of who read them first
 	segments map[uint32]*segment
 	queue    []job
 	queued   int64
@@ -183,23 +183,6 @@ type candidate struct {
 	file *os.File
 }
 
-// passed are pages that were read and not kept, with the number of who read them first.
-type passed struct {
-	order []uint64 // the oldest first
-	by    map[uint64]uint64
-}
-
-func (p *passed) add(key, reader uint64) {
-	if p.by == nil {
-		p.by = map[uint64]uint64{}
-	}
-	p.by[key] = reader
-	if p.order = append(p.order, key); len(p.order) > mostPassed {
-		delete(p.by, p.order[0])
-		p.order = p.order[1:]
-	}
-}
-
 // again reports whether a page was read before in a long request, of somebody else: one that
 // reads it part by part does so once. It notes that it was.
 func (d *disk) again(k pageKey, reader uint64) bool {
@@ -209,10 +192,8 @@ func (d *disk) again(k pageKey, reader uint64) bool {
 	if len(d.index.find(key)) > 0 {
 		return true
 	}
-	by, ok := d.passed.by[key]
-	if !ok {
-		d.passed.add(key, reader)
-	}
+	by, ok := d.passed.known[key]
+	d.passed.add(key, reader, mostPassed)
 	return ok && by != reader
 }
 

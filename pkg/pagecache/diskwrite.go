@@ -245,7 +245,7 @@ func (d *disk) evict() {
 		}
 		d.index.remove(i)
 		if g == fresh {
-			d.ghosts.add(r.key, d.index.live)
+			d.ghosts.add(r.key, struct{}{}, d.index.live)
 		}
 	}
 	d.mu.Unlock()

@@ -76,7 +76,7 @@ type shard struct {
 	mu          sync.Mutex
 	pages       map[uint64]*page // by hash; of two pages with one hash the later is there
 	small, main queue
-	ghosts      ghosts
+	ghosts      ghosts[struct{}]
 	coming      map[pageKey][]*piece // sorted, disjoint
 }
 
@@ -149,7 +149,7 @@ func (s *shard) evict() {
 	if p := s.small.oldest; p != nil && (s.small.cost > s.limit/10 || s.main.oldest == nil) {
 		if p.uses == 0 {
 			s.drop(p)
-			s.ghosts.add(p.key.hash(), len(s.pages))
+			s.ghosts.add(p.key.hash(), struct{}{}, len(s.pages))
 			return
 		}
 		s.used(p.key)
@@ -217,22 +217,22 @@ func (q *queue) remove(p *page) {
 	q.cost -= p.cost
 }
 
-// ghosts are the hashes of pages that left, the oldest first.
-type ghosts struct {
+// ghosts are the hashes of pages that left, or were not kept, the oldest first, and what is known of each.
+type ghosts[V any] struct {
 	order []uint64
-	known map[uint64]bool
+	known map[uint64]V
 }
 
 // minGhosts are remembered however few pages there are.
 const minGhosts = 128
 
 // add remembers a hash, and about as many others as there are pages.
-func (g *ghosts) add(h uint64, pages int) {
+func (g *ghosts[V]) add(h uint64, what V, pages int) {
 	if g.known == nil {
-		g.known = map[uint64]bool{}
+		g.known = map[uint64]V{}
 	}
-	if !g.known[h] {
-		g.known[h] = true
+	if _, ok := g.known[h]; !ok {
+		g.known[h] = what
 		g.order = append(g.order, h)
 	}
 	for len(g.order) > max(pages, minGhosts) {
@@ -243,10 +243,8 @@ func (g *ghosts) add(h uint64, pages int) {
 
 // remove forgets a hash and reports whether it was known. Its place in the order
 // stays until its time comes.
-func (g *ghosts) remove(h uint64) bool {
-	if !g.known[h] {
-		return false
-	}
+func (g *ghosts[V]) remove(h uint64) bool {
+	_, ok := g.known[h]
 	delete(g.known, h)
-	return true
+	return ok
 }
