@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 
@@ -134,9 +135,10 @@ func FuzzAgainstPrometheus(f *testing.F) {
 		}
 		var ms []*labels.Matcher
 		for _, value := range []string{first, second, "metric_2"}[:1+next(3)] {
-			m, err := labels.NewMatcher(labels.MatchType(next(4)), names[next(uint32(len(names)))], value)
-			if err != nil {
-				t.Skip() // no regular expression
+			kind, name := labels.MatchType(next(4)), names[next(uint32(len(names)))]
+			m, err := labels.NewMatcher(kind, name, value)
+			if err != nil { // it is no regular expression
+				m = labels.MustNewMatcher(kind, name, regexp.QuoteMeta(value))
 			}
 			ms = append(ms, m)
 		}
