@@ -43,6 +43,14 @@ var (
 	ErrThrottled = contract.ErrThrottled
 )
 
+// WithThrottled has fn called for each request of calls under the context that the store
+// refused because of its rate and that the bucket's own client (that of S3) makes again: who
+// makes many calls hears at once that they are too many. What the client gives up is an
+// error, ErrThrottled. A call does not return before fn did.
+func WithThrottled(ctx context.Context, fn func()) context.Context {
+	return contract.WithThrottled(ctx, fn)
+}
+
 // List lists b flat as Lister does. A bucket that is no Lister is iterated and
 // asked for the attributes of every object, one request each, and has no ETags.
 func List(ctx context.Context, b Reader, prefix, after string, fn func(Object) error) error {

@@ -18,6 +18,7 @@
 //     directories; recursively only objects. The directory itself is not yielded.
 //   - An error carries one of the marks ErrNotFound, ErrAccessDenied,
 //     ErrThrottled, ErrTransient, ErrExists or ErrChanged, or none.
+//     What a client repeats by itself meanwhile, WithThrottled tells as far as it knows.
 //
 // Three capabilities go beyond it: Lister (one flat listing from a name on),
 // Versioned (conditional writes), and batch deletion (DeleteAll). Every bucket that

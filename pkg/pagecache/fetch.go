@@ -132,18 +132,23 @@ func (f *fetcher) patience() time.Duration {
 func hung(patience time.Duration) error { return fmt.Errorf("%w for %s", errHangs, patience) }
 
 // judge learns from how a request went, and says of one that hung that it did.
-func (f *fetcher) judge(ctx context.Context, err error, start time.Time) error {
-	switch cause := context.Cause(ctx); {
+func (f *fetcher) judge(w *flow, err error, start time.Time) error {
+	switch cause := context.Cause(w.ctx); {
 	case err == nil:
 		f.slots.succeeded()
 	case errors.Is(cause, errHangs):
 		f.waiting.giveUp()
 		return cause
 	case errors.Is(err, bucket.ErrThrottled):
-		f.metrics.throttled.Inc()
-		f.slots.throttled(start, time.Now())
+		f.throttled(w, start)
 	}
 	return err
+}
+
+// throttled makes fewer requests from now on, for the bucket refused one of a flow.
+func (f *fetcher) throttled(w *flow, start time.Time) {
+	f.metrics.throttled.Inc()
+	f.slots.throttled(start.Add(w.late(start)), time.Now())
 }
 
 // passes reports whether the same request may succeed later.
@@ -242,7 +247,7 @@ func (f *fetcher) request(ctx context.Context, u *Usage, r request) (_ []byte, e
 	patience, start := f.patience(), time.Now()
 	hang := time.AfterFunc(patience, func() { w.cancel(hung(patience)) })
 	defer hang.Stop()
-	defer func() { err = f.judge(w.ctx, err, start) }()
+	defer func() { err = f.judge(w, err, start) }()
 
 	resumes, err := w.enter()
 	if err != nil {
@@ -252,7 +257,10 @@ func (f *fetcher) request(ctx context.Context, u *Usage, r request) (_ []byte, e
 	if resumes {
 		err = w.skip(f, u, p.off-w.off)
 	} else {
-		err = w.open(f, u) //nolint:contextcheck // an answer outlives the step that it began with
+		err = w.open(f, u, func() { //nolint:contextcheck // an answer outlives the step that it began with
+			hang.Reset(patience) // a refusal is an answer, too
+			f.throttled(w, start)
+		})
 	}
 	if err != nil {
 		return nil, err
@@ -275,7 +283,7 @@ func (f *fetcher) request(ctx context.Context, u *Usage, r request) (_ []byte, e
 	f.count(u, int64(read))
 	if read == len(data) {
 		if !resumes {
-			late := time.Duration(max(0, w.asked.Load()-start.UnixNano()))
+			late := w.late(start)
 			f.pace.arrived(first-late, time.Since(start)-late, n)
 		}
 		return data, nil

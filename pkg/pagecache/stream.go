@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/varve-io/varve/pkg/bucket"
 )
 
 // Stream reads objects from front to back in many calls, such as the chunks of a block.
@@ -226,18 +228,24 @@ func (w *flow) enter() (resumes bool, err error) {
 	return resumes, nil
 }
 
-// open asks for the answer.
-func (w *flow) open(f *fetcher, u *Usage) error {
+// open asks for the answer. A client that asks again by itself calls refused before, if it
+// asked too much.
+func (w *flow) open(f *fetcher, u *Usage, refused func()) error {
 	u.Requests.Add(1)
 	f.metrics.requests.Inc()
 	// A client that asks again by itself must not make the bucket look slow.
 	ctx := httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GetConn: func(string) { w.asked.Store(time.Now().UnixNano()) }})
-	body, err := f.bkt.GetRange(ctx, w.object, w.off, w.end-w.off)
+	body, err := f.bkt.GetRange(bucket.WithThrottled(ctx, refused), w.object, w.off, w.end-w.off)
 	if err != nil {
 		return err
 	}
 	w.body = body
 	return nil
+}
+
+// late is how long after start the bucket was asked last.
+func (w *flow) late(start time.Time) time.Duration {
+	return time.Duration(max(0, w.asked.Load()-start.UnixNano()))
 }
 
 // skip reads over n bytes.

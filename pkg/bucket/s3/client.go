@@ -17,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/thanos-io/objstore/exthttp"
+
+	"github.com/varve-io/varve/pkg/bucket/internal/contract"
 )
 
 const (
@@ -131,13 +133,24 @@ func newRetryer(attempts int) aws.Retryer {
 		attempts = defaultAttempts
 	}
 	busy := map[int]struct{}{http.StatusTooManyRequests: {}, http.StatusServiceUnavailable: {}}
-	return retry.NewStandard(func(s *retry.StandardOptions) {
+	return telling{retry.NewStandard(func(s *retry.StandardOptions) {
 		s.MaxAttempts = attempts
 		s.RateLimiter = ratelimit.None
 		s.Backoff = retry.BackoffDelayerFunc(backoff)
 		s.Retryables = append(s.Retryables, retry.RetryableHTTPStatusCode{Codes: busy},
 			retry.RetryableErrorCode{Codes: map[string]struct{}{codeConflict: {}}})
-	})
+	})}
+}
+
+// telling tells who called of requests that were refused because of their rate.
+type telling struct{ aws.RetryerV2 }
+
+// GetRetryToken is asked for before a request is made again.
+func (t telling) GetRetryToken(ctx context.Context, err error) (release func(error) error, _ error) {
+	if r := responseOf(err); r != nil && throttles(r.StatusCode) {
+		contract.Throttled(ctx)
+	}
+	return t.RetryerV2.GetRetryToken(ctx, err) //nolint:wrapcheck // it is the SDK that asks
 }
 
 func backoff(attempt int, _ error) (time.Duration, error) {

@@ -123,12 +123,17 @@ func (b *Bucket) judgeCode(code string, response *http.Response) verdict {
 		return verdict{mark: contract.ErrNotFound}
 	case status == http.StatusForbidden, status == http.StatusUnauthorized:
 		return verdict{mark: contract.ErrAccessDenied, advice: "check the credentials and what they are granted"}
-	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
+	case throttles(status):
 		return verdict{mark: contract.ErrThrottled}
 	case status >= http.StatusInternalServerError, status == http.StatusRequestTimeout:
 		return verdict{mark: contract.ErrTransient}
 	}
 	return verdict{}
+}
+
+// throttles reports whether a store asks for fewer requests by that status.
+func throttles(status int) bool {
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 }
 
 // judgeNetwork judges an error that is no answer of the store.

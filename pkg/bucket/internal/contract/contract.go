@@ -50,6 +50,22 @@ type markedError struct{ err, mark error }
 func (e *markedError) Error() string   { return e.err.Error() }
 func (e *markedError) Unwrap() []error { return []error{e.err, e.mark} }
 
+// WithThrottled has fn called for each request of calls under the context that the store
+// refused because of its rate and that the bucket's own client makes again. What it gives
+// up is an error, ErrThrottled. A call does not return before fn did.
+func WithThrottled(ctx context.Context, fn func()) context.Context {
+	return context.WithValue(ctx, throttledKey{}, fn)
+}
+
+// Throttled calls the function of WithThrottled, if there is one.
+func Throttled(ctx context.Context) {
+	if fn, ok := ctx.Value(throttledKey{}).(func()); ok {
+		fn()
+	}
+}
+
+type throttledKey struct{}
+
 // Object is one entry of a flat listing.
 type Object struct {
 	// Name is the whole object name.
