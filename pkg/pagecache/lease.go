@@ -121,19 +121,31 @@ func (p *buffers) get(n int64) []byte {
 		return make([]byte, n)
 	}
 	c, size := class(int(n))
-	p.mu.Lock()
-	if k := len(p.idle[c]) - 1; k >= 0 {
-		b := p.idle[c][k]
-		p.idle[c] = p.idle[c][:k]
-		p.size -= int64(size)
-		p.mu.Unlock()
+	if b := p.idleOf(c); b != nil {
 		return b[:n]
 	}
-	p.mu.Unlock()
-	if b, ok := p.classes[c].Get().(*[]byte); ok {
-		return (*b)[:n]
+	for k := c; k <= c+steps; k++ {
+		if b, ok := p.classes[k].Get().(*[]byte); ok {
+			return (*b)[:n]
+		}
 	}
 	return make([]byte, size)[:n]
+}
+
+// idleOf takes an idle buffer of a class, or a longer one of at most twice its size: the
+// memory is there, and what is used for the first time has to be found and cleared.
+func (p *buffers) idleOf(c int) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := c; k <= c+steps; k++ {
+		if last := len(p.idle[k]) - 1; last >= 0 {
+			b := p.idle[k][last]
+			p.idle[k] = p.idle[k][:last]
+			p.size -= int64(len(b))
+			return b
+		}
+	}
+	return nil
 }
 
 func (p *buffers) put(b []byte) {
