@@ -107,11 +107,8 @@ func (s *blockStream) ahead(_ pagecache.Object, off int64) int64 {
 	return until
 }
 
-// wanted is a chunk that is to be read, and where it goes.
-type wanted struct {
-	chunkRef
-	into *series.Chunk
-}
+// wanted is a chunk that is to be read, and which of the span's it is.
+type wanted struct{ segment, off, size, at uint32 }
 
 // run is chunks that lie one after the other in a segment.
 type run struct {
@@ -127,10 +124,10 @@ type chunkReader interface {
 	ReadRanges(ctx context.Context, ranges []pagecache.Range) (*pagecache.Lease, error)
 }
 
-// fill reads chunks of the block. Their data lie where they arrived from the bucket,
-// which the lease holds, or where they are cached. A chunk that is corrupt is left
+// fill reads chunks of the block into those of a span. Their data lie where they arrived from
+// the bucket, which the lease holds, or where they are cached. A chunk that is corrupt is left
 // without data, if the answer may be partial.
-func (s *blockStream) fill(ctx context.Context, all []wanted, from chunkReader) (*pagecache.Lease, error) {
+func (s *blockStream) fill(ctx context.Context, into []series.Chunk, all []wanted, from chunkReader) (*pagecache.Lease, error) {
 	defer s.r.stats.chunks.since(time.Now())
 	runs, err := s.runs(all)
 	if err != nil {
@@ -156,7 +153,7 @@ func (s *blockStream) fill(ctx context.Context, all []wanted, from chunkReader) 
 	for i := range runs {
 		runs[i].Bytes = ranges[i].Bytes
 	}
-	samples, err := s.take(ctx, runs)
+	samples, err := s.take(ctx, into, runs)
 	if err == nil {
 		err = s.r.usage.readSamples(samples)
 	}
@@ -169,7 +166,7 @@ func (s *blockStream) fill(ctx context.Context, all []wanted, from chunkReader) 
 
 // take sets the chunks of runs that were read, and counts their samples while their bytes are
 // at hand, if there is a limit.
-func (s *blockStream) take(ctx context.Context, runs []run) (samples int, err error) {
+func (s *blockStream) take(ctx context.Context, into []series.Chunk, runs []run) (samples int, err error) {
 	counts := s.r.usage.limits.Samples > 0
 	for i := range runs {
 		r := &runs[i]
@@ -187,9 +184,10 @@ func (s *blockStream) take(ctx context.Context, runs []run) (samples int, err er
 			if err != nil {
 				return samples, err
 			}
-			c.into.Encoding, c.into.Data = rec.encoding, rec.data
+			chunk := &into[c.at]
+			chunk.Encoding, chunk.Data = rec.encoding, rec.data
 			if counts {
-				n, _ := c.into.NumSamples() // a damaged chunk has none
+				n, _ := chunk.NumSamples() // a damaged chunk has none
 				samples += n
 			}
 		}

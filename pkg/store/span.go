@@ -81,21 +81,21 @@ func (s *blockStream) lay(rows []row) *span {
 	}
 	next := &span{room: s.roomFor(len(rows), n), read: make(chan struct{})}
 	next.series = next.room.series
-	room := next.room.chunks
+	all, at := next.room.chunks, 0
 	if !s.r.SkipChunks && n > 0 {
 		next.wanted = s.wants(n)
 	}
 	resolution := int64(s.block.meta.Resolution())
 	for i, r := range rows {
 		k := len(r.chunks)
-		next.series[i] = series.Series{Labels: r.labels, Replica: r.replica, Chunks: room[:k:k]}
-		for j, c := range r.chunks {
-			room[j] = series.Chunk{MinTime: c.mint, MaxTime: c.maxt, Resolution: resolution}
+		next.series[i] = series.Series{Labels: r.labels, Replica: r.replica, Chunks: all[at : at+k : at+k]}
+		for _, c := range r.chunks {
+			all[at] = series.Chunk{MinTime: c.mint, MaxTime: c.maxt, Resolution: resolution}
 			if next.wanted != nil {
-				next.wanted = append(next.wanted, wanted{c, &room[j]})
+				next.wanted = append(next.wanted, wanted{c.segment, c.off, c.size, uint32(at)})
 			}
+			at++
 		}
-		room = room[k:]
 	}
 	return next
 }
@@ -106,17 +106,25 @@ func (s *blockStream) roomFor(rows, chunks int) (r room) {
 	case r = <-s.rooms:
 	default:
 	}
-	return room{slices.Grow(r.series[:0], rows)[:rows], slices.Grow(r.chunks[:0], chunks)[:chunks]}
+	return room{emptied(r.series, rows)[:rows], emptied(r.chunks, chunks)[:chunks]}
 }
 
 // wants returns an empty slice with room for n.
-func (s *blockStream) wants(n int) []wanted {
+func (s *blockStream) wants(n int) (used []wanted) {
 	select {
-	case used := <-s.unused:
-		return slices.Grow(used, n)
+	case used = <-s.unused:
 	default:
-		return make([]wanted, 0, n)
 	}
+	return emptied(used, n)
+}
+
+// emptied returns an empty slice with room for n, that of used if it has it. New ones have a
+// little more, for the next span is about as long.
+func emptied[T any](used []T, n int) []T {
+	if n <= cap(used) {
+		return used[:0]
+	}
+	return make([]T, 0, n+n/8)
 }
 
 // load reads the chunks of a span. A series of which no chunk can be had is left out.
@@ -125,10 +133,9 @@ func (s *blockStream) load(ctx context.Context, next *span, from chunkReader) {
 	if next.wanted == nil {
 		return
 	}
-	if next.lease, next.err = s.fill(ctx, next.wanted, from); next.err == nil {
+	if next.lease, next.err = s.fill(ctx, next.room.chunks, next.wanted, from); next.err == nil {
 		next.series = s.whole(next.series)
 	}
-	clear(next.wanted) // not to keep what is handed out
 	select {
 	case s.unused <- next.wanted[:0]:
 	default:
