@@ -53,7 +53,7 @@ func (x *Index) Estimate(ctx context.Context, matchers ...*labels.Matcher) (Esti
 		}
 	}
 	// At a time there is a group of lists, or a window of series entries with what was found in them.
-	entries := min(e.Series*(x.entryBytes()+perReady), 2*seriesWindow)
+	entries := min(e.Series*(x.entryBytes()+perReady), 2*MaxWindow)
 	e.Memory += e.Series*4 + min(bits, e.Series*x.entryBytes()) + max(entries, min(lists, maxGroup), min(e.Series*x.entryBytes(), maxGroup))
 	return e, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -35,6 +34,8 @@ type SeriesReader struct {
 	window int64 // bytes that entries may take
 	refs   []uint32
 	read   int // how many of refs were read
+	ahead  bool
+	coming *entryBatch // what is read ahead
 	rest   []*labels.Matcher
 	// matchers are all that the first series must match, to see that postings and
 	// symbols mean the same; nil afterwards.
@@ -72,10 +73,10 @@ type rawEntry struct {
 }
 
 const (
-	// seriesWindow is how many bytes series entries take that are held at once, and minWindow
-	// the least that is worth a read.
-	seriesWindow = 1 << 20
-	minWindow    = 16 << 10
+	// MaxWindow is how many bytes series entries take at most that are held at once, and
+	// minWindow the least that is worth a read.
+	MaxWindow = 1 << 20
+	minWindow = 16 << 10
 	// maxTypical is the most that is read of an entry whose length is not known.
 	maxTypical = 16 << 10
 	// perHeld is what an entry takes while it is held, besides its own bytes, and perReady
@@ -92,17 +93,17 @@ const (
 // Series returns a reader of the series that s selects.
 func (x *Index) Series(s Selection) *SeriesReader {
 	r := &SeriesReader{x: x, refs: s.Refs, rest: s.Rest, matchers: s.matchers, builder: labels.NewScratchBuilder(16)}
-	r.Window(seriesWindow)
+	r.Window(MaxWindow)
 	for range s.Rest {
 		r.verdicts = append(r.verdicts, map[uint64]bool{})
 	}
 	return r
 }
 
-// Window bounds about how many bytes are held at once, which are 1 MiB if nothing is
+// Window bounds about how many bytes are held at once, which are MaxWindow if nothing is
 // said: for who reads many indexes side by side.
 func (r *SeriesReader) Window(bytes int64) {
-	r.window = min(max(bytes, minWindow), seriesWindow)
+	r.window = min(max(bytes, minWindow), MaxWindow)
 	r.symbols = symbolReader{x: r.x, room: r.window}
 }
 
@@ -236,103 +237,6 @@ func (r *SeriesReader) Ahead(fn func(all []Chunk, next chunks.BlockChunkRef) boo
 			return
 		}
 	}
-}
-
-// load reads the entries of the next references.
-func (r *SeriesReader) load(ctx context.Context) error {
-	type span struct {
-		begin, end int64
-		buf        []byte
-	}
-	var spans []span
-	x, typical := r.x, r.x.typical.Load()
-	refs := r.refs[r.read:]
-	n, total := 0, int64(0)
-	for ; n < len(refs) && total+int64(n)*perHeld < r.window*2/3; n++ {
-		off, err := x.position(refs[n])
-		if err != nil {
-			return err
-		}
-		end := min(off+typical, x.dir.seriesEnd)
-		if k := len(spans) - 1; k >= 0 && off <= spans[k].end {
-			total += end - spans[k].end
-			spans[k].end = end
-			continue
-		}
-		total += end - off
-		spans = append(spans, span{begin: off, end: end})
-	}
-	r.buf = slices.Grow(r.buf[:0], int(total)) // nothing is held any more
-	buf := r.buf[:total]
-	ranges := make([]Range, len(spans))
-	for i := range spans {
-		s := &spans[i]
-		s.buf, buf = buf[:s.end-s.begin], buf[s.end-s.begin:]
-		ranges[i] = Range{s.begin, s.buf}
-	}
-	if err := x.src.Read(ctx, ranges...); err != nil {
-		return fmt.Errorf("read series entries: %w", err)
-	}
-
-	r.entries = slices.Grow(r.entries[:0], n)
-	r.held = r.entries[:n]
-	var long []int
-	for i, ref := range refs[:n] {
-		off, _ := x.position(ref)
-		if off >= spans[0].end {
-			spans = spans[1:]
-		}
-		h := heldEntry{ref, spans[0].buf[off-spans[0].begin:]}
-		if _, size := entrySize(h.read); size > int64(len(h.read)) {
-			long = append(long, i)
-		}
-		r.held[i] = h
-	}
-	r.read += n
-	return r.loadLong(ctx, long)
-}
-
-// entrySize is where the body of the entry at the front of b begins and how long
-// the whole is. It is 0, 0 for what is none.
-func entrySize(b []byte) (body int, size int64) {
-	length, n := binary.Uvarint(b[:min(len(b), binary.MaxVarintLen32)])
-	if n <= 0 {
-		return 0, 0
-	}
-	return n, int64(n) + int64(length) + 4
-}
-
-// loadLong reads those of the entries again that were longer than expected.
-func (r *SeriesReader) loadLong(ctx context.Context, long []int) error {
-	if len(long) == 0 {
-		return nil
-	}
-	x := r.x
-	ranges := make([]Range, len(long))
-	for k, i := range long {
-		h := &r.held[i]
-		off, _ := x.position(h.ref)
-		end := x.dir.seriesEnd
-		_, size := entrySize(h.read)
-		if i+1 < len(r.held) {
-			// Entries do not overlap, which bounds what a broken length can cost.
-			end, _ = x.position(r.held[i+1].ref)
-		}
-		if size > end-off {
-			return corruptf("series %d has %d bytes where %d are", h.ref, size, end-off)
-		}
-		// A little more, for the entry that follows.
-		size = min(size+x.typical.Load()/2, x.dir.seriesEnd-off)
-		h.read = make([]byte, size)
-		ranges[k] = Range{off, h.read}
-	}
-	if err := x.src.Read(ctx, ranges...); err != nil {
-		return fmt.Errorf("read series entries: %w", err)
-	}
-	if typical := x.typical.Load(); len(long)*8 > len(r.held) && typical < maxTypical {
-		x.typical.CompareAndSwap(typical, 2*typical)
-	}
-	return nil
 }
 
 // parse takes the body off the front of what was read, and the padding after it.

@@ -39,12 +39,8 @@ const refBytes = 4
 func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selected blockindex.Selection) iter.Seq2[row, error] {
 	return func(yield func(row, error) bool) {
 		mint, maxt := s.times[0].MinTime, s.times[len(s.times)-1].MaxTime-1
-		reader := index.Series(selected)
-		reader.Window(s.r.entryRoom(len(selected.Refs)))
-		if s.only == nil {
-			reader.Add(s.block.labels)
-		}
-		reader.Share(s.r.shared)
+		reader := s.entries(index, selected)
+		defer reader.Close()
 		s.reader = reader
 		var e blockindex.Entry
 		for reader.Next(ctx, mint, maxt, &e) {
@@ -69,6 +65,22 @@ func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selecte
 			yield(row{}, err)
 		}
 	}
+}
+
+// entries returns a reader of series entries. Where there is room for it the next ones are read
+// while spans are laid out of those at hand: else nothing would be asked for meanwhile.
+func (s *blockStream) entries(index *blockindex.Index, selected blockindex.Selection) *blockindex.SeriesReader {
+	reader := index.Series(selected)
+	room := s.r.entryRoom(len(selected.Refs))
+	reader.Window(room)
+	if room >= 2*blockindex.MaxWindow && s.r.Limit == 0 {
+		reader.ReadAhead()
+	}
+	if s.only == nil {
+		reader.Add(s.block.labels)
+	}
+	reader.Share(s.r.shared)
+	return reader
 }
 
 // ownRefs are the chunks of an entry that are wanted. Those of many rows lie in one piece of
