@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/oklog/run"
 
@@ -16,10 +17,10 @@ import (
 	"github.com/varve-io/varve/pkg/compact"
 	"github.com/varve-io/varve/pkg/daemon"
 	"github.com/varve-io/varve/pkg/fetcher"
+	"github.com/varve-io/varve/pkg/garbage"
 )
 
 func main() {
-	tuneCollector()
 	err := serve(context.Background(), os.Args[1:], os.Stderr)
 	if err != nil && !errors.Is(err, daemon.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "compact:", err)
@@ -39,6 +40,9 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+
+	// The floor allows for what a job of many blocks reads ahead and uploads.
+	garbage.Budget{Floor: 144 << 20, Share: 30, Loose: 48 << 20}.Tune()
 
 	bkt, err := bucket.Open(ctx, o.bucket, d.Logger, d.Registry)
 	if err != nil {
@@ -61,6 +65,7 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		err := executor.Run(ctx)
 		if run := executor.LastRun(); !o.wait || run.Done+run.Failed > 0 {
 			d.Logger.Info("run ended", "ok", err == nil, "run", run)
+			debug.FreeOSMemory() // what jobs took; the next may be hours away
 		}
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/varve-io/varve/pkg/bucket"
 	"github.com/varve-io/varve/pkg/daemon"
 	"github.com/varve-io/varve/pkg/fetcher"
+	"github.com/varve-io/varve/pkg/garbage"
 	"github.com/varve-io/varve/pkg/store"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
@@ -66,9 +67,8 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		return fmt.Errorf("open store in %s: %w", o.store.Dir, err)
 	}
 	defer func() { err = errors.Join(err, gateway.Close()) }()
-	if os.Getenv("GOGC") == "" {
-		tuneCollector() // only now: the gateway's budget asks for the limit that was given
-	}
+	// The floor allows for full caches and a wide request. Only now: the gateway's own budget asks for the limit that was given.
+	garbage.Budget{Floor: 128 << 20, Share: 12, Loose: 48 << 20}.Tune()
 	o.fetcher.CacheDir = filepath.Join(o.store.Dir, "metas")
 	blocks := fetcher.New(bkt, o.fetcher, d.Logger, d.Registry)
 

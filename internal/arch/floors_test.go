@@ -38,6 +38,7 @@ func plan() map[string]rule {
 		"internal/logtest": {beside, ""},
 		"internal/cputest": {beside, ""},
 		"daemon":           {beside, ""},
+		"garbage":          {beside, ""},
 
 		"bucket":                   {storage, "bucket/s3 bucket/internal/contract"},
 		"bucket/internal/contract": {storage, ""},
@@ -79,9 +80,9 @@ func plan() map[string]rule {
 		"query/promapi": {face, "query"},
 
 		"cmd/sidecar": {wiring, "daemon bucket block sidecar storeapi proxyapi promclient"},
-		"cmd/store":   {wiring, "daemon bucket block fetcher pagecache sharedcache store storeapi"},
+		"cmd/store":   {wiring, "daemon garbage bucket block fetcher pagecache sharedcache store storeapi"},
 		"cmd/query":   {wiring, "daemon dedup query query/columnar query/promapi storeapi proxyapi"},
-		"cmd/compact": {wiring, "daemon bucket block dedup fetcher planner compact"},
+		"cmd/compact": {wiring, "daemon garbage bucket block dedup fetcher planner compact"},
 		"cmd/bucket":  {wiring, "daemon bucketops " + belowWires + " " + allWires},
 
 		"bucket/buckettest":     {anyFloor, ""},
