@@ -3,32 +3,22 @@ package compact
 import (
 	"context"
 	"errors"
-	"slices"
-
-	"github.com/prometheus/prometheus/util/annotations"
+	"sync"
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/downsample"
 	"github.com/varve-io/varve/pkg/series"
 )
 
-// form is a coarser form of a block, made beside it from the same samples, on a
-// goroutine of its own. Name and bytes are those of the job that would make it from
-// the complete block, so whatever goes wrong here is left to that job.
+// form is a coarser form of a block, made beside it from the same samples. Name and
+// bytes are those of the job that would make it from the complete block, so whatever
+// goes wrong here is left to that job.
 type form struct {
 	*draft
 
-	in   chan *series.Series // of the next finer form
-	at   *series.Series
-	cut  error         // why in ended early, set before it is closed
-	done chan struct{} // closed when nothing is taken from in any more
-	err  error         // valid then
-	// ended brings what came of completing the files, or err.
-	ended chan error
+	from *downsample.Downsampler // of the next finer form
+	err  error                   // why the form was given up
 }
-
-// inHand is how many series a form may be behind.
-const inHand = 16
 
 // errBroken says that the finer form was not written to its end.
 var errBroken = errors.New("the finer form was given up")
@@ -44,18 +34,10 @@ func (e *Executor) begin(ctx context.Context, o output, symbols *symbolTable) (o
 			e.later(meta, err)
 			break
 		}
-		out = append(out, &form{draft: d, in: make(chan *series.Series, inHand), done: make(chan struct{}), ended: make(chan error, 1)})
+		out = append(out, &form{draft: d})
 	}
 	for i, f := range out {
-		go func() {
-			f.err = f.write(ctx, out[i+1:])
-			close(f.done)
-			err := f.end(f.err)
-			if err != nil {
-				e.later(f.meta, err)
-			}
-			f.ended <- err
-		}()
+		f.from = downsample.New(f.meta.Resolution(), tee{f.recorder, out[i+1:]})
 	}
 	return out
 }
@@ -67,73 +49,52 @@ func (e *Executor) later(meta *block.Meta, err error) {
 	}
 }
 
-// write writes the form and hands its series on.
-func (f *form) write(ctx context.Context, coarser forms) error {
-	if err := downsample.Run(ctx, f, tee{f.recorder, coarser}, f.meta.Resolution()); err != nil {
-		return err
-	}
-	if f.lacksAll() {
-		return errEmpty
-	}
-	return nil
-}
-
 // end ends the making of all forms and returns those that are written, up to the first that is not.
 // Err is why there is no more for the first, if it has not got everything.
-func (fs forms) end(err error) forms {
-	for _, f := range fs {
-		if err != nil {
-			f.cut = errBroken
+func (e *Executor) end(all forms, err error) (written forms) {
+	var g sync.WaitGroup
+	for _, f := range all {
+		switch {
+		case err != nil:
+			f.err = errBroken
+		case f.err == nil && f.lacksAll():
+			f.err = errEmpty
 		}
-		close(f.in)
-		<-f.done
 		err = f.err
+		g.Go(func() { f.err = f.end(f.err) })
 	}
-	written := len(fs)
-	for i, f := range fs {
-		if err := <-f.ended; err != nil {
-			written = min(written, i)
+	g.Wait()
+	written = all
+	for i, f := range all {
+		if f.err != nil {
+			e.later(f.meta, f.err)
+			written = written[:min(i, len(written))]
 		}
 	}
-	return fs[:written]
+	return written
 }
 
-// take hands a series to the first form, unless that has given up.
-func (fs forms) take(s *series.Series) {
-	if len(fs) == 0 {
-		return
-	}
-	select {
-	case fs[0].in <- s:
-	case <-fs[0].done:
+// add makes the next series of the first form, unless that was given up.
+func (fs forms) add(s *series.Series, known downsample.Decoded) {
+	if len(fs) > 0 && fs[0].err == nil {
+		fs[0].err = fs[0].from.AddDecoded(s, known)
 	}
 }
 
-// tee writes a block and hands its series to the coarser forms.
+// tee writes a block and its coarser forms.
 type tee struct {
 	w       downsample.Writer
 	coarser forms
 }
 
-// AddSeries keeps nothing of s but its labels and the bytes of its chunks, which stay.
-func (t tee) AddSeries(s *series.Series) error {
+// AddSeries keeps nothing of s but its labels.
+func (t tee) AddSeries(s *series.Series) error { return t.AddDecoded(s, downsample.Decoded{}) }
+
+// AddDecoded is AddSeries where the samples are known.
+func (t tee) AddDecoded(s *series.Series, known downsample.Decoded) error {
 	if err := t.w.AddSeries(s); err != nil {
 		return err
 	}
-	if len(t.coarser) > 0 {
-		t.coarser.take(&series.Series{Labels: s.Labels, Chunks: slices.Clone(s.Chunks)})
-	}
+	t.coarser.add(s, known)
 	return nil
 }
-
-// A form is the set of series that it gets.
-
-func (f *form) Next() bool {
-	s, ok := <-f.in
-	f.at = s
-	return ok
-}
-
-func (f *form) At() *series.Series                { return f.at }
-func (f *form) Err() error                        { return f.cut }
-func (f *form) Warnings() annotations.Annotations { return nil }

@@ -33,7 +33,7 @@ type output struct {
 	// long as the job's lease is held.
 	into objstore.Bucket
 	// write puts the series of the opened sources into w.
-	write func(ctx context.Context, sources []*source, w downsample.Writer) error
+	write func(ctx context.Context, sources []*source, w tee) error
 	// beside are coarser forms of the block, each made from the one before.
 	beside []*block.Meta
 }
@@ -65,7 +65,7 @@ func (e *Executor) merged(j planner.Compact, shard block.Shard, attempt int) out
 	meta.ULID = id.ID()
 	o := output{meta: meta, sources: j.Sources, write: e.writeMerged}
 	if j.Splits() {
-		o.write = func(ctx context.Context, sources []*source, w downsample.Writer) error {
+		o.write = func(ctx context.Context, sources []*source, w tee) error {
 			return e.writeShard(ctx, sources, w, shard)
 		}
 	}
@@ -88,7 +88,7 @@ func downsampled(j planner.Downsample, attempt int) output {
 	return output{
 		meta:    &meta,
 		sources: []*block.Meta{j.Source},
-		write: func(ctx context.Context, in []*source, w downsample.Writer) error {
+		write: func(ctx context.Context, in []*source, w tee) error {
 			return downsample.Run(ctx, in[0].set(ctx, nil), w, j.Resolution)
 		},
 	}
@@ -105,12 +105,12 @@ func commonExtensions(sources []*block.Meta) any {
 }
 
 // writeMerged merges the sources by label order and makes one series of each set of replicas.
-func (e *Executor) writeMerged(ctx context.Context, sources []*source, w downsample.Writer) error {
+func (e *Executor) writeMerged(ctx context.Context, sources []*source, w tee) error {
 	return e.writeShard(ctx, sources, w, block.Shard{})
 }
 
 // writeShard does that with the series of a shard, and leaves out the others.
-func (e *Executor) writeShard(ctx context.Context, sources []*source, w downsample.Writer, shard block.Shard) error {
+func (e *Executor) writeShard(ctx context.Context, sources []*source, w tee, shard block.Shard) error {
 	sets := make([]series.Set, len(sources))
 	metas := make([]*block.Meta, len(sources))
 	for i, s := range sources {
@@ -132,7 +132,7 @@ func (e *Executor) writeShard(ctx context.Context, sources []*source, w downsamp
 		if err := in.check(cur, e.opts.Dedup.Func); err != nil {
 			return err
 		}
-		if err := w.AddSeries(cur); err != nil {
+		if err := w.AddDecoded(cur, downsample.Floats(set.Floats())); err != nil {
 			return err
 		}
 	}
@@ -243,7 +243,7 @@ func (e *Executor) write(ctx context.Context, o output) (*draft, forms, error) {
 	}
 	closed := make(chan error, 1)
 	go func() { closed <- d.end(err) }()
-	beside := begun.end(err)
+	beside := e.end(begun, err)
 	if err = <-closed; err != nil {
 		return nil, nil, fmt.Errorf("write block %s: %w", o.meta.ULID, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
+	"github.com/varve-io/varve/pkg/chunkcodec"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -31,6 +32,7 @@ type deduplicator struct {
 	rows  []run
 	line  line
 	write writer
+	runs  []run // that were chosen last of the replicas in reps, nil where these are not all of the result
 }
 
 func (d *deduplicator) chunks(g *Group, o Options) ([]series.Chunk, error) {
@@ -47,6 +49,7 @@ func (d *deduplicator) chunks(g *Group, o Options) ([]series.Chunk, error) {
 			continue
 		}
 		out = append(slices.Clip(out), merged...)
+		d.runs = nil
 	}
 	if !slices.IsSortedFunc(out, series.CompareChunks) {
 		out = slices.Clone(out)
@@ -99,10 +102,12 @@ func (k kind) of(chunks []series.Chunk) []series.Chunk {
 
 func (d *deduplicator) merge(of *Group, k kind, o Options) ([]series.Chunk, error) {
 	if k.aggregate {
+		d.runs = nil
 		return mergeAggregates(of.replicas, k.resolution)
 	}
 	first := of.replicas[0]
 	err := d.raw(of, o, func(reps []*replica, runs []run) error {
+		d.runs = runs
 		d.write.begin(reps, k.resolution, len(first)+len(first)/8)
 		return d.write.write(runs)
 	})
@@ -126,6 +131,28 @@ func (d *deduplicator) raw(of *Group, o Options, use func([]*replica, []run) err
 		return err
 	}
 	return use(reps, runs)
+}
+
+// floats appends the samples of the rows that were chosen last, if all of them are floats that were decoded.
+func (d *deduplicator) floats(dst []chunkcodec.Samples) []chunkcodec.Samples {
+	none := dst[:0]
+	for i := 0; i < len(d.runs); {
+		r := d.runs[i]
+		rep := d.reps[r.rep]
+		from, to := rep.floats(r)
+		for i++; i < len(d.runs) && d.runs[i].rep == r.rep && to > 0; i++ {
+			next, end := rep.floats(d.runs[i])
+			if next != to {
+				break
+			}
+			to = end
+		}
+		if to == 0 {
+			return none
+		}
+		dst = append(dst, chunkcodec.Samples{T: rep.s.T[from:to:to], V: rep.s.V[from:to:to]})
+	}
+	return dst
 }
 
 // choose applies an algorithm to raw chunks, which reset makes known to the replicas.

@@ -2,16 +2,13 @@ package dedup
 
 import (
 	"bytes"
-	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/chunkcodec"
@@ -282,46 +279,6 @@ func TestParseFunc(t *testing.T) {
 	}
 	if (Options{Func: 9}).Validate() == nil || Defaults().Validate() != nil {
 		t.Error("options are not checked")
-	}
-}
-
-func TestSetJoinsReplicasOfEqualLabels(t *testing.T) {
-	a, b := regular(0, Cell, 15_000), regular(7_000, Cell, 15_000)
-	one, two := labels.FromStrings("s", "1"), labels.FromStrings("s", "2")
-	pieces := split(t, a, 100)
-	var w annotations.Annotations
-	w.Add(errors.New("careful"))
-	in := []series.Series{
-		{Labels: one, Replica: "a", Chunks: pieces[:2]},
-		{Labels: one, Replica: "a", Chunks: pieces[2:]}, // the same replica, from another store
-		{Labels: one, Replica: "b", Chunks: split(t, b, 100)},
-		{Labels: two, Replica: "b", Chunks: split(t, b, 100)},
-	}
-	got, warnings, err := series.Collect(NewSet(series.NewSet(in, w), Defaults()))
-	if err != nil || len(warnings) != 1 || len(got) != 2 {
-		t.Fatalf("got %d series, warnings %v, error %v", len(got), warnings, err)
-	}
-	for i, want := range []*chunkcodec.Samples{a, b} {
-		if got[i].Replica != "" || got[i].Labels.Get("s") != strconv.Itoa(i+1) {
-			t.Errorf("series %d: labels %s, replica %q", i, got[i].Labels, got[i].Replica)
-		}
-		if d := difference(unpack(t, got[i].Chunks), want); d != "" {
-			t.Errorf("series %d: %s", i, d)
-		}
-	}
-	if len(in[0].Chunks) != 2 {
-		t.Error("the input was changed")
-	}
-}
-
-func TestSetEndsWithAnError(t *testing.T) {
-	boom := errors.New("boom")
-	if got, _, err := series.Collect(NewSet(series.ErrSet(boom), Defaults())); !errors.Is(err, boom) || len(got) != 0 {
-		t.Errorf("got %d series and %v, want %v", len(got), err, boom)
-	}
-	bad := []series.Series{{Labels: labels.FromStrings("s", "1"), Chunks: []series.Chunk{{Encoding: 42}, {Encoding: 42}}}}
-	if got, _, err := series.Collect(NewSet(series.NewSet(bad, nil), Defaults())); !errors.Is(err, chunkcodec.ErrInvalid) || len(got) != 0 {
-		t.Errorf("got %d series and %v, want ErrInvalid", len(got), err)
 	}
 }
 

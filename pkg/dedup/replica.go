@@ -205,6 +205,20 @@ func (r *replica) decode(u *unit, n int) error {
 	return nil
 }
 
+// floats says where the samples of a row stand in s, to exclusive; to is 0 if they were not decoded, or are not floats.
+func (r *replica) floats(row run) (from, to int) {
+	u := &r.units[row.unit]
+	if u.at == unread || u.have < row.to {
+		return 0, 0
+	}
+	for i := u.lo; i < u.hi; i++ {
+		if !isFloat(&r.chunks[i]) {
+			return 0, 0
+		}
+	}
+	return u.at + row.from, u.at + row.to
+}
+
 func isFloat(c *series.Chunk) bool {
 	return c.Encoding == chunkenc.EncXOR || c.Encoding == chunkenc.EncXOR2
 }

@@ -140,7 +140,7 @@ func BenchmarkDownsample(b *testing.B) {
 				before := cputest.Used(b)
 				for b.Loop() {
 					for _, s := range bm.in {
-						if err := d.series(s); err != nil {
+						if err := d.series(s, Decoded{}); err != nil {
 							b.Fatal(err)
 						}
 					}

@@ -14,14 +14,16 @@ import (
 
 // coarseFloats aggregates chunks of aggregates further. They are combined
 // whole: the true first and last values of a counter stand at their edges.
-func (d *downsampler) coarseFloats(r run) error {
+func (d *downsampler) coarseFloats(r run) (err error) {
 	chunks := r.chunks
 	b := &d.floats
 	b.begin(d.to)
 	perBatch := max(1, len(chunks)/sizeOf(r, chunks[0].Resolution, d.to).chunks)
 	for i, c := range chunks {
-		rows, err := d.decodeRows(c)
-		if err != nil {
+		var rows floatRows
+		if r.known.rows != nil {
+			rows = r.known.rows[i]
+		} else if rows, err = d.decodeRows(c); err != nil {
 			return fmt.Errorf("chunk at %d: %w", c.MinTime, err)
 		}
 		// A batch of less than perBatch would be a chunk smaller than the others.

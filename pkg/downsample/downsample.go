@@ -28,26 +28,72 @@ type Writer interface {
 	AddSeries(s *series.Series) error
 }
 
+// DecodedWriter is a Writer that can use the samples of a series, too. These stay valid only during the call.
+type DecodedWriter interface {
+	AddDecoded(s *series.Series, d Decoded) error
+}
+
+// Decoded is what all chunks of a series hold. Who has it need not decode them; the zero value says that nobody did.
+type Decoded struct {
+	floats []chunkcodec.Samples // of raw chunks
+	rows   []floatRows          // of aggregate chunks, of each its own
+}
+
+// Floats are the samples of raw chunks of floats, in rising order of time.
+func Floats(columns []chunkcodec.Samples) Decoded { return Decoded{floats: columns} }
+
 // Run downsamples every series of set to the resolution to and hands those that
 // keep a sample to w. The chunks of each series must not overlap.
 func Run(ctx context.Context, set series.Set, w Writer, to block.Resolution) error {
-	d := downsampler{to: to}
+	d := New(to, w)
 	for set.Next() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s := set.At()
-		if err := d.series(s.Chunks); err != nil {
-			return fmt.Errorf("downsample series %s: %w", s.Labels, err)
-		}
-		if len(d.out) == 0 {
-			continue
-		}
-		if err := w.AddSeries(&series.Series{Labels: s.Labels, Chunks: d.out}); err != nil {
-			return fmt.Errorf("write downsampled series %s: %w", s.Labels, err)
+		if err := d.AddDecoded(set.At(), Decoded{}); err != nil {
+			return err
 		}
 	}
 	return set.Err()
+}
+
+// Downsampler downsamples one series after another.
+type Downsampler struct {
+	downsampler
+
+	w Writer
+}
+
+// New makes a Downsampler that hands to w what keeps a sample.
+func New(to block.Resolution, w Writer) *Downsampler {
+	d := &Downsampler{downsampler{to: to}, w}
+	_, d.keep = w.(DecodedWriter)
+	return d
+}
+
+// AddDecoded downsamples a series, whose chunks must not overlap.
+func (d *Downsampler) AddDecoded(s *series.Series, known Decoded) error {
+	if err := d.series(s.Chunks, known); err != nil {
+		return fmt.Errorf("downsample series %s: %w", s.Labels, err)
+	}
+	if len(d.out) == 0 {
+		return nil
+	}
+	if err := d.write(&series.Series{Labels: s.Labels, Chunks: d.out}); err != nil {
+		return fmt.Errorf("write downsampled series %s: %w", s.Labels, err)
+	}
+	return nil
+}
+
+func (d *Downsampler) write(s *series.Series) error {
+	w, ok := d.w.(DecodedWriter)
+	switch {
+	case !ok:
+		return d.w.AddSeries(s)
+	case len(d.kept) < len(s.Chunks):
+		return w.AddDecoded(s, Decoded{})
+	}
+	return w.AddDecoded(s, Decoded{rows: d.kept})
 }
 
 // Chunks downsamples the chunks of one series, which are sorted and do not
@@ -56,7 +102,7 @@ func Run(ctx context.Context, set series.Set, w Writer, to block.Resolution) err
 // aggregates is brought to their resolution first.
 func Chunks(in []series.Chunk, to block.Resolution) ([]series.Chunk, error) {
 	d := downsampler{to: to}
-	if err := d.series(in); err != nil {
+	if err := d.series(in, Decoded{}); err != nil {
 		return nil, err
 	}
 	return d.out, nil
@@ -64,8 +110,10 @@ func Chunks(in []series.Chunk, to block.Resolution) ([]series.Chunk, error) {
 
 // downsampler works on one series after another and keeps its memory from one to the next.
 type downsampler struct {
-	to  block.Resolution
-	out []series.Chunk // of the current series
+	to   block.Resolution
+	out  []series.Chunk // of the current series
+	keep bool           // the rows of these chunks, too
+	kept []floatRows    // of each chunk, up to the first that is not of floats
 
 	decoder    chunkcodec.Decoder
 	in         chunkcodec.Samples                     // of one raw chunk
@@ -76,9 +124,9 @@ type downsampler struct {
 }
 
 // series leaves the downsampled form of the chunks in d.out.
-func (d *downsampler) series(in []series.Chunk) error {
+func (d *downsampler) series(in []series.Chunk, known Decoded) error {
 	clear(d.out) // the bytes belong to whoever had them
-	d.out = d.out[:0]
+	d.out, d.kept = d.out[:0], d.kept[:0]
 	from := block.Raw
 	for _, c := range in {
 		from = max(from, block.Resolution(c.Resolution))
@@ -86,10 +134,13 @@ func (d *downsampler) series(in []series.Chunk) error {
 	if d.to <= from {
 		return fmt.Errorf("cannot downsample from %s to %s", from, d.to)
 	}
-	for len(in) > 0 {
+	for all := len(in); len(in) > 0; {
 		r, err := nextRun(in)
 		if err != nil {
 			return err
+		}
+		if len(r.chunks) == all {
+			r.known = known
 		}
 		in = in[len(r.chunks):]
 		if from != block.Raw && (r.kind == rawFloats || r.kind == rawHistograms) {
@@ -174,6 +225,7 @@ type run struct {
 	chunks  []series.Chunk
 	kind    kind
 	samples int
+	known   Decoded // what the chunks hold
 }
 
 // nextRun is the first run of a list of chunks.

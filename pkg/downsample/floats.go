@@ -13,6 +13,14 @@ func (d *downsampler) rawFloats(r run) error {
 	b := &d.floats
 	b.begin(d.to)
 	b.limit = sizeOf(r, assumedStep, d.to).samplesPerChunk()
+	for _, s := range r.known.floats {
+		if err := d.takeFloats(b.forward(s.T, s.V)); err != nil {
+			return err
+		}
+	}
+	if len(r.known.floats) > 0 {
+		return d.flushFloats()
+	}
 	for _, c := range r.chunks {
 		d.in.Reset()
 		if err := d.decoder.Decode(c.Encoding, c.Data, &d.in); err != nil {
@@ -87,9 +95,23 @@ func (d *downsampler) flushFloats() error {
 			return err
 		}
 		d.out = append(d.out, c)
+		d.keepRows()
 	}
 	b.next()
 	return nil
+}
+
+// keepRows puts the rows of the chunk that was emitted last aside, and gives the batch the memory of others.
+func (d *downsampler) keepRows() {
+	n := len(d.kept)
+	if !d.keep || n != len(d.out)-1 { // chunks before it are of something else
+		return
+	}
+	if n == cap(d.kept) {
+		d.kept = append(d.kept, floatRows{})
+	}
+	d.kept = d.kept[:n+1]
+	d.kept[n], d.floats.rows = d.floats.rows, d.kept[n]
 }
 
 // floatBatch gathers the windows that become one aggregate chunk.

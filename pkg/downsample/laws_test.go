@@ -1,10 +1,12 @@
 package downsample
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"reflect"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -83,7 +85,7 @@ func TestMemoryIsThatOfTheResult(t *testing.T) {
 			before := heap()
 			d := downsampler{to: tc.to}
 			run := func() {
-				if err := d.series(tc.in); err != nil {
+				if err := d.series(tc.in, Decoded{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -118,7 +120,7 @@ func TestSeriesLeaveNoTrace(t *testing.T) {
 		for _, shape := range shapes() {
 			raw := shape.series(t, seed, week)
 			for _, in := range [][]series.Chunk{raw, chunksOf(t, raw, block.FiveMin)} {
-				if err := d.series(in); err != nil {
+				if err := d.series(in, Decoded{}); err != nil {
 					t.Fatal(err)
 				}
 				if want := chunksOf(t, in, block.OneHour); !reflect.DeepEqual(d.out, want) {
@@ -253,6 +255,61 @@ func TestRunReusesItsMemoryOnlyBetweenCalls(t *testing.T) {
 			t.Fatalf("series %d: other chunks than alone", i)
 		}
 	}
+}
+
+// TestWhatIsKnownIsNotDecoded takes everything but the numbers of samples from raw chunks of floats, and hands on what came of them.
+func TestWhatIsKnownIsNotDecoded(t *testing.T) {
+	var hours collector
+	hour := New(block.OneHour, &hours)
+	minutes := &handedOn{to: hour}
+	d := New(block.FiveMin, minutes)
+	for seed := range uint64(3) {
+		for _, shape := range shapes() {
+			raw := shape.series(t, seed, week)
+			want := chunksOf(t, raw, block.FiveMin)
+			floats := raw[0].Encoding == chunkenc.EncXOR
+			var known []chunkcodec.Samples
+			if floats {
+				known = make([]chunkcodec.Samples, 1+len(raw)/7)
+				for i := range raw {
+					if err := chunkcodec.Decode(raw[i].Encoding, raw[i].Data, &known[i/7]); err != nil {
+						t.Fatal(err)
+					}
+					raw[i].Data = raw[i].Data[:2]
+				}
+			}
+			hours = nil
+			if err := d.AddDecoded(&series.Series{Chunks: raw}, Floats(known)); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(minutes.chunks, want) {
+				t.Errorf("%s: other bytes for five minutes where samples are known", shape.name)
+			}
+			if want := chunksOf(t, want, block.OneHour); !reflect.DeepEqual(hours[0], want) {
+				t.Errorf("%s: other bytes for an hour where samples are known", shape.name)
+			}
+			if rows := len(minutes.known.rows); floats != (rows > 0) || floats && rows != len(want) {
+				t.Errorf("%s: rows of %d chunks were handed on, want those of %d if they are floats", shape.name, rows, len(want))
+			}
+		}
+	}
+	if n := hour.columns[aggrchunk.Min].Len(); n > 0 {
+		t.Errorf("%d windows were decoded that were known", n) // only floats have a minimum
+	}
+}
+
+// handedOn keeps what it hands to the next resolution.
+type handedOn struct {
+	to     *Downsampler
+	chunks []series.Chunk
+	known  Decoded
+}
+
+func (w *handedOn) AddSeries(*series.Series) error { return errors.New("the samples were known") }
+
+func (w *handedOn) AddDecoded(s *series.Series, known Decoded) error {
+	w.chunks, w.known = slices.Clone(s.Chunks), known
+	return w.to.AddDecoded(s, known)
 }
 
 // collector keeps the bytes of chunks, but not the slice they came in.
