@@ -1,6 +1,7 @@
 package compact
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -209,14 +210,13 @@ func (in *input) lostAtEdges(chunks []series.Chunk) error {
 // there have to be a third of those that the fullest replica has. Deduplication keeps
 // more than half where replicas have another rhythm, and nearly all where not.
 func compare(replicas [][]series.Chunk, chunks []series.Chunk, f dedup.Func) error {
-	known := map[sample]bool{}
+	known := make([]inOrder, len(replicas))
 	most := 0
-	for _, r := range replicas {
-		times := map[int64]bool{}
-		if err := eachSample(r, func(s sample) { known[s], times[s.t] = true, true }); err != nil {
+	for i, r := range replicas {
+		if err := eachSample(r, func(s sample) { known[i] = append(known[i], s) }); err != nil {
 			return nil //nolint:nilerr // aggregates; damage is found by who needs the samples
 		}
-		most = max(most, len(times))
+		most = max(most, known[i].sort())
 	}
 	count, last := 0, int64(math.MinInt64)
 	var wrong error
@@ -225,7 +225,7 @@ func compare(replicas [][]series.Chunk, chunks []series.Chunk, f dedup.Func) err
 		case wrong != nil:
 		case s.t <= last:
 			wrong = fmt.Errorf("a sample at %d after one at %d", s.t, last)
-		case !known[s]:
+		case !has(known, s):
 			wrong = fmt.Errorf("the sample at %d is in none of them", s.t)
 		}
 		count, last = count+1, s.t
@@ -235,6 +235,37 @@ func compare(replicas [][]series.Chunk, chunks []series.Chunk, f dedup.Func) err
 		wrong = fmt.Errorf("it has %d samples, one of them has %d", count, most)
 	}
 	return errors.Join(err, wrong)
+}
+
+// inOrder are the samples of a replica in order of time, of which there may be several at one.
+type inOrder []sample
+
+// sort brings the samples in order and counts their times.
+func (o inOrder) sort() (times int) {
+	byTime := func(a, b sample) int { return cmp.Compare(a.t, b.t) }
+	if !slices.IsSortedFunc(o, byTime) {
+		slices.SortFunc(o, byTime)
+	}
+	for i := range o {
+		if i == 0 || o[i].t != o[i-1].t {
+			times++
+		}
+	}
+	return times
+}
+
+// has reports whether one of the replicas has the sample. What is before it is let go of, for it is not asked for any more.
+func has(replicas []inOrder, s sample) (found bool) {
+	for i, o := range replicas {
+		for len(o) > 0 && o[0].t < s.t {
+			o = o[1:]
+		}
+		for n := 0; n < len(o) && o[n].t == s.t; n++ {
+			found = found || o[n] == s
+		}
+		replicas[i] = o
+	}
+	return found
 }
 
 // sample is one of floats, or what tells histograms apart.

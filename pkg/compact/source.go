@@ -70,7 +70,7 @@ type readers struct {
 
 const (
 	// segmentMemory and indexMemory are what windows of a job's sources may take.
-	segmentMemory, indexMemory = 42 << 20, 11 << 20
+	segmentMemory, indexMemory = 48 << 20, 11 << 20
 	// requestsPerBlock is how many requests a job has under way for each block that
 	// it may fetch at a time. At 20 ms each, 16 of them bring windows of half a
 	// megabyte at 400 MB/s.
