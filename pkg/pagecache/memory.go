@@ -109,8 +109,48 @@ func (s *shard) get(hash uint64, k pageKey, off, end int64) []byte {
 
 func (p *page) use() { p.uses = min(p.uses+1, maxUses) }
 
-// keep adds extents to a page and makes room for them. The caller holds mu.
-func (s *shard) keep(k pageKey, more []extent) {
+// add adds extents to a page and makes room for them. They are copied while nobody waits for
+// the shard, for that may take long: once more, if the page changed meanwhile.
+func (s *shard) add(k pageKey, more []extent) {
+	before := s.extents(k)
+	for {
+		now, ok := s.swap(k, before, before.with(more))
+		if ok {
+			return
+		}
+		before = now
+	}
+}
+
+// extents returns those of a page.
+func (s *shard) extents(k pageKey) extents {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held(k)
+}
+
+// held is extents for who holds mu.
+func (s *shard) held(k pageKey) extents {
+	if p := s.pages[k.hash()]; p != nil && p.key == k {
+		return p.extents
+	}
+	return nil
+}
+
+// swap gives a page other extents and makes room for them, if it still has those of before.
+// It returns what the page has.
+func (s *shard) swap(k pageKey, before, after extents) (now extents, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now = s.held(k); !now.same(before) {
+		return now, false
+	}
+	s.keep(k, after)
+	return after, true
+}
+
+// keep makes extents those of a page. The caller holds mu.
+func (s *shard) keep(k pageKey, x extents) {
 	h := k.hash()
 	p := s.pages[h]
 	if p != nil && p.key != k {
@@ -130,7 +170,7 @@ func (s *shard) keep(k pageKey, more []extent) {
 		}
 		s.metrics.memoryPages.Inc()
 	}
-	p.extents = p.extents.with(more)
+	p.extents = x
 	s.charge(p, pageOverhead+int64(len(p.extents))*extentOverhead+p.extents.size())
 	for s.small.cost+s.main.cost > s.limit {
 		s.evict()

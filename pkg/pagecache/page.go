@@ -59,6 +59,11 @@ func (x extents) size() (n int64) {
 	return n
 }
 
+// same reports whether x and y are one and the same, not only alike.
+func (x extents) same(y extents) bool {
+	return len(x) == len(y) && (len(x) == 0 || &x[0] == &y[0])
+}
+
 // with returns the union of x and more, which may be in any order. Bytes of more
 // are copied: they may lie in a buffer that is used again. Where both have a byte,
 // they agree.

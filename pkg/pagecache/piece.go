@@ -17,7 +17,8 @@ type piece struct {
 	part  *part
 	bytes []byte
 
-	// The shard's lock guards these until wait is closed.
+	// The shard's lock guards these until wait is closed, and data, which the owner alone
+	// sets, by that.
 	settled bool
 	wait    chan struct{} // made by the first other batch that wants the piece
 	data    []byte        // valid after wait, never written to
@@ -47,6 +48,8 @@ func (s source) bytes(b *batch) []byte {
 // find appends to dst where the bytes [off, end) of a page come from. What nobody
 // brings yet becomes pieces of b.
 func (s *shard) find(dst []source, b *batch, k pageKey, off, end int64) []source {
+	b.prepare()
+	dst = slices.Grow(dst, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var held extents
@@ -77,6 +80,23 @@ func (s *shard) find(dst []source, b *batch, k pageKey, off, end int64) []source
 	return dst
 }
 
+// prepare has memory at hand for a piece: to ask for some may take long, and is not done
+// while others wait for a shard.
+func (b *batch) prepare() {
+	if b.spare == nil {
+		b.spare = new(piece)
+	}
+	b.own = slices.Grow(b.own, 1)
+}
+
+// newPiece returns an empty piece.
+func (b *batch) newPiece() (p *piece) {
+	if p, b.spare = b.spare, nil; p == nil {
+		p = new(piece)
+	}
+	return p
+}
+
 // await is find for bytes that are not in memory. The caller holds mu.
 func (s *shard) await(dst []source, b *batch, k pageKey, off, end int64) []source {
 	coming := s.coming[k]
@@ -96,7 +116,8 @@ func (s *shard) await(dst []source, b *batch, k pageKey, off, end int64) []sourc
 		if i < len(coming) {
 			to = min(to, coming[i].off)
 		}
-		p := &piece{key: k, off: at, end: to, owner: b}
+		p := b.newPiece()
+		*p = piece{key: k, off: at, end: to, owner: b}
 		coming = slices.Insert(coming, i, p)
 		b.own = append(b.own, p)
 		dst = append(dst, source{off: at, end: to, piece: p})
@@ -112,19 +133,22 @@ func (s *shard) hold(k pageKey, pieces []*piece) {
 	for i, p := range pieces {
 		more[i] = extent{p.off, p.bytes}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keep(k, more)
+	s.add(k, more)
 }
 
 // settle ends pieces of one page: their bytes are handed to who waits, or err is.
 func (s *shard) settle(k pageKey, pieces []*piece, err error) {
+	for _, p := range s.awaited(pieces) { // most of them, while nobody waits for the shard
+		p.data = slices.Clone(p.bytes)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range pieces {
 		p.settled = true
 		if p.err = err; p.wait != nil {
-			p.data = slices.Clone(p.bytes)
+			if p.data == nil {
+				p.data = slices.Clone(p.bytes)
+			}
 			close(p.wait)
 		}
 	}
@@ -134,6 +158,18 @@ func (s *shard) settle(k pageKey, pieces []*piece, err error) {
 		return
 	}
 	s.coming[k] = coming
+}
+
+// awaited returns those of the pieces that other batches wait for.
+func (s *shard) awaited(pieces []*piece) (some []*piece) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range pieces {
+		if p.wait != nil {
+			some = append(some, p)
+		}
+	}
+	return some
 }
 
 // wait blocks until the pieces of other batches that a range needs are here. It

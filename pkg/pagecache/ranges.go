@@ -94,6 +94,7 @@ type batch struct {
 	usage *Usage
 	wants []want
 	own   []*piece // that nobody else brings
+	spare *piece   // or nil
 	lease *Lease
 
 	found map[pageKey]extents // what the remote cache has of pages that were looked up
