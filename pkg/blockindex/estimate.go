@@ -15,29 +15,56 @@ import (
 type Estimate struct {
 	// Series are selected at most.
 	Series int64
-	// Memory is about the most that it takes to find them, and then their label names or
-	// the values of a label.
-	Memory int64
+	// Finding is about the most memory that it takes to find them, and Memory that for their
+	// label names, or the values of a label, as well.
+	Finding, Memory int64
 	// Postings are the bytes of the lists that each matcher may need, at most.
 	Postings []int64
 }
 
 // Estimate says what matchers may cost.
 func (x *Index) Estimate(ctx context.Context, matchers ...*labels.Matcher) (Estimate, error) {
-	e := Estimate{Series: x.dir.all.count(), Postings: make([]int64, len(matchers))}
-	if len(matchers) == 0 {
-		return e, nil
+	p, err := x.Plan(ctx, matchers...)
+	return p.Estimate, err
+}
+
+// Plan is a question to an index, with what is known of the answer before it is looked for.
+type Plan struct {
+	Estimate
+
+	index    *Index
+	matchers []*labels.Matcher
+	terms    []*term
+	nothing  bool // can match
+}
+
+// Plan looks matchers up in the page directory.
+func (x *Index) Plan(ctx context.Context, matchers ...*labels.Matcher) (Plan, error) {
+	p := Plan{index: x, matchers: matchers}
+	p.Series, p.Postings = x.dir.all.count(), make([]int64, len(matchers))
+	if len(matchers) == 0 { // their labels are known without finding them
+		p.Finding = p.Series*4 + x.dir.all.size
+		return p, nil
 	}
-	terms, err := x.terms(ctx, matchers)
-	if errors.Is(err, errNothing) {
-		return Estimate{Postings: e.Postings}, nil
+	var err error
+	p.terms, err = x.terms(ctx, matchers)
+	switch {
+	case errors.Is(err, errNothing):
+		p.Series, p.nothing = 0, true
+	case err != nil:
+		return p, err
+	default:
+		p.reckon()
 	}
-	if err != nil {
-		return e, err
-	}
+	return p, nil
+}
+
+// reckon makes the estimate.
+func (p *Plan) reckon() {
+	x, e := p.index, &p.Estimate
 	bits := int64(x.maxRef()) / 8
-	lists := int64(0)
-	for _, t := range terms {
+	lists, longest, keeps := int64(0), int64(0), false
+	for _, t := range p.terms {
 		most := t.label.posts
 		if t.known {
 			most = t.posts
@@ -45,17 +72,25 @@ func (x *Index) Estimate(ctx context.Context, matchers ...*labels.Matcher) (Esti
 		if t.known && !t.away {
 			e.Series = min(e.Series, t.series)
 		}
-		e.Postings[slices.Index(matchers, t.matcher)] = most
+		e.Postings[slices.Index(p.matchers, t.matcher)] = most
 		lists += most
-		e.Memory += min(bits, most)
+		keeps = keeps || !t.away
+		for _, l := range t.lists {
+			longest = max(longest, l.size)
+		}
+		e.Finding += min(bits, most)
 		if !t.known || t.every {
-			e.Memory += t.label.values * perList
+			e.Finding += t.label.values * perList
 		}
 	}
+	if !keeps {
+		lists, longest = lists+x.dir.all.size, max(longest, x.dir.all.size)
+	}
+	e.Finding += e.Series * 4
 	// At a time there is a group of lists, or a window of series entries with what was found in them.
-	entries := min(e.Series*(x.entryBytes()+perReady), 2*MaxWindow)
-	e.Memory += e.Series*4 + min(bits, e.Series*x.entryBytes()) + max(entries, min(lists, maxGroup), min(e.Series*x.entryBytes(), maxGroup))
-	return e, nil
+	group, entries := max(min(lists, maxGroup), longest), min(e.Series*(x.entryBytes()+perReady), 2*MaxWindow)
+	e.Memory = e.Finding + min(bits, e.Series*x.entryBytes()) + max(entries, group, min(e.Series*x.entryBytes(), maxGroup))
+	e.Finding += group
 }
 
 // Selective is a label that most series have, and the share of them that has one of its

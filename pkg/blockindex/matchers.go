@@ -41,13 +41,23 @@ type term struct {
 
 // Select returns the series that all matchers accept.
 func (x *Index) Select(ctx context.Context, matchers ...*labels.Matcher) (Selection, error) {
-	terms, err := x.terms(ctx, matchers)
-	s := Selection{matchers: matchers}
-	if err == nil {
-		terms, s.Rest, err = x.choose(ctx, terms)
+	p, err := x.Plan(ctx, matchers...)
+	if err != nil {
+		return Selection{}, err
 	}
+	return p.Select(ctx)
+}
+
+// Select returns the series that all matchers accept. It is called once.
+func (p *Plan) Select(ctx context.Context) (Selection, error) {
+	if p.nothing {
+		return Selection{}, nil
+	}
+	s := Selection{matchers: p.matchers}
+	terms, rest, err := p.index.choose(ctx, p.terms)
 	if err == nil {
-		s.Refs, err = x.expand(ctx, terms)
+		s.Rest = rest
+		s.Refs, err = p.index.expand(ctx, terms)
 	}
 	switch {
 	case errors.Is(err, errNothing):

@@ -54,6 +54,7 @@ type request struct {
 	finish func() // ends all streams; may be called more than once
 	// workers bounds the streams that read at the same time.
 	workers *semaphore.Weighted
+	finding *window // memory in which streams find their series
 	// active are the streams that did not end.
 	active atomic.Int64
 	// reclaims says that the reader calls Reclaim, and left holds what streams are
@@ -70,6 +71,7 @@ func (g *Gateway) newRequest(ctx context.Context, req *storeapi.Request, memory 
 		g:       g,
 		usage:   g.newUsage(req.Matchers, memory),
 		share:   memory,
+		finding: newWindow(),
 		workers: semaphore.NewWeighted(int64(g.opts.Cache.Concurrency)),
 	}
 	r.stats.began = time.Now()

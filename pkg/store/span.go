@@ -39,14 +39,28 @@ func newWindow() *window { return &window{freed: make(chan struct{}, 1)} }
 
 // enter waits until n more bytes are within size, or nothing is taken.
 func (w *window) enter(ctx context.Context, n int64, size func() int64) error {
-	for !w.try(n, size) {
+	if w.try(n, size) {
+		return nil
+	}
+	defer w.wake() // there may be room for the next one, too
+	for {
 		select {
 		case <-w.freed:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		if w.try(n, size) {
+			return nil
+		}
 	}
-	return nil
+}
+
+// wake has one of those that wait look again.
+func (w *window) wake() {
+	select {
+	case w.freed <- struct{}{}:
+	default:
+	}
 }
 
 // try takes n bytes. A span ends with a whole series, so it may be a little longer than planned.
@@ -63,14 +77,18 @@ func (w *window) try(n int64, size func() int64) bool {
 	return true
 }
 
+// now is how much is taken.
+func (w *window) now() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.taken
+}
+
 func (w *window) leave(n int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.taken -= n
-	select {
-	case w.freed <- struct{}{}:
-	default:
-	}
+	w.wake()
 }
 
 // lay makes the series of a span out of rows, and says which chunks it wants.
@@ -228,10 +246,21 @@ func (r *request) entryRoom(n int) int64 {
 	return r.fairShare(entriesPart)
 }
 
+// enterFinding waits until there are n bytes in which a stream finds its series: those side by
+// side have half of what the request has, but for what it holds. One that needs more does it alone.
+func (r *request) enterFinding(ctx context.Context, n int64) error {
+	room := func() int64 { return r.share.size()/heldPart - r.usage.held.Load() }
+	if n*r.active.Load() > room() {
+		r.share.grow(r.share.most)
+	}
+	return r.finding.enter(ctx, n, room)
+}
+
 // fairShare is a stream's part of the memory for something.
 func (r *request) fairShare(part float64) int64 {
-	free := float64(r.share.size() - r.usage.held.Load())
-	return int64(part*free) / max(r.active.Load(), 1)
+	size := r.share.size()
+	free := size - min(r.usage.held.Load()+r.finding.now(), size/heldPart)
+	return int64(part*float64(free)) / max(r.active.Load(), 1)
 }
 
 // leave notes that nothing of a span is handed out any more, see answer.Reclaim.

@@ -130,7 +130,15 @@ func (s *blockStream) selectSeries(ctx context.Context) (*blockindex.Index, bloc
 		return nil, blockindex.Selection{}, err
 	}
 	s.r.sampled.look(index, s.matchers)
-	selected, err := index.Select(ctx, s.matchers...)
+	plan, err := index.Plan(ctx, s.matchers...)
+	if err != nil {
+		return nil, blockindex.Selection{}, fmt.Errorf("look the matchers up: %w", err)
+	}
+	if err := s.r.enterFinding(ctx, plan.Finding); err != nil {
+		return nil, blockindex.Selection{}, err
+	}
+	defer s.r.finding.leave(plan.Finding)
+	selected, err := plan.Select(ctx)
 	if err != nil {
 		return nil, selected, err
 	}
