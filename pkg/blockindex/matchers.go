@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -134,17 +135,24 @@ func (x *Index) find(ctx context.Context, t *term, values []string) error {
 	return nil
 }
 
+// turn is after how many values others may go first: some expressions take long for each, there
+// may be hundreds who look at some, and who needs little has to wait for them.
+const turn = 16
+
 // scan looks at all values of the label that the matcher may mean.
 func (x *Index) scan(ctx context.Context, t *term) error {
 	prefix := ""
 	if t.matcher.Type == labels.MatchRegexp && !t.away || t.matcher.Type == labels.MatchNotRegexp && t.away {
 		prefix = t.matcher.Prefix()
 	}
-	every := t.every
+	every, looked := t.every, 0
 	t.known, t.every, t.lists, t.posts, t.series = true, false, nil, 0, 0
 	return x.eachValue(ctx, t.label, prefix, func(value string, at extent) (bool, error) {
 		if !strings.HasPrefix(value, prefix) {
 			return false, nil
+		}
+		if looked++; looked%turn == 0 {
+			runtime.Gosched()
 		}
 		if every || t.matcher.Matches(value) != t.away {
 			t.add(at)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"runtime"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -184,6 +185,7 @@ func (r *SeriesReader) next(ctx context.Context) (raw rawEntry, d decoder, ok bo
 func (r *SeriesReader) prepare(ctx context.Context) error {
 	r.held = r.held[len(r.ready):]
 	r.ready, r.taken, r.looked = nil, 0, false
+	runtime.Gosched() // as in scan
 	if len(r.held) == 0 {
 		if err := r.load(ctx); err != nil {
 			return err
