@@ -25,12 +25,16 @@ func limitMemory(ratio float64, log *slog.Logger) {
 }
 
 // memoryLimit returns the memory limit in bytes of the container that the
-// process runs in: a container sees its own cgroup (version 2) as the root.
+// process runs in: a container sees its own cgroup as the root, of version 2 or 1.
 func memoryLimit(root fs.FS) (limit int64, found bool) {
-	b, err := fs.ReadFile(root, "sys/fs/cgroup/memory.max")
-	if err != nil {
-		return 0, false
+	for _, name := range []string{"sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"} {
+		b, err := fs.ReadFile(root, name)
+		if err != nil {
+			continue
+		}
+		limit, err = strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+		const none = 1 << 60 // version 1 has a number, version 2 "max"
+		return limit, err == nil && limit < none
 	}
-	limit, err = strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64) // "max" is no limit
-	return limit, err == nil
+	return 0, false
 }

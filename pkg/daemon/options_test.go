@@ -50,20 +50,19 @@ func TestOptionsThatContradict(t *testing.T) {
 
 func TestMemoryLimit(t *testing.T) {
 	for name, tc := range map[string]struct {
-		content string
-		want    int64
-		found   bool
+		file, content string
+		want          int64
+		found         bool
 	}{
-		"a limit in bytes":       {"1073741824\n", 1 << 30, true},
-		"no limit":               {"max\n", 0, false},
-		"no cgroup of version 2": {"", 0, false},
+		"a limit in bytes":    {"memory.max", "1073741824\n", 1 << 30, true},
+		"no limit":            {"memory.max", "max\n", 0, false},
+		"version 1":           {"memory/memory.limit_in_bytes", "536870912\n", 1 << 29, true},
+		"version 1, no limit": {"memory/memory.limit_in_bytes", "9223372036854771712\n", 0, false},
+		"no memory cgroup":    {"cgroup.procs", "", 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			root := fstest.MapFS{}
-			if tc.content != "" {
-				root["sys/fs/cgroup/memory.max"] = &fstest.MapFile{Data: []byte(tc.content)}
-			}
-			if got, found := memoryLimit(root); got != tc.want || found != tc.found {
+			root := fstest.MapFS{"sys/fs/cgroup/" + tc.file: &fstest.MapFile{Data: []byte(tc.content)}}
+			if got, found := memoryLimit(root); found != tc.found || found && got != tc.want {
 				t.Errorf("got %d, %v, want %d, %v", got, found, tc.want, tc.found)
 			}
 		})
