@@ -28,17 +28,27 @@ type load struct {
 	arrivals         int // pairs of blocks that a compactor gets one after the other
 }
 
+// hostileMemory is how much a gateway under attack may take.
+const hostileMemory = 512 << 20
+
 // hostile lets a gateway with little memory meet requests that nobody should make.
 // Normal ones in between must be answered, and right.
-func (b *bench) hostile(ctx context.Context, subj subject) error {
+func (b *bench) hostile(ctx context.Context, subj subject) (err error) {
 	if subj.binary != "" {
 		return nil // a peer without a budget would take the machine down
 	}
+	cage, err := newCage(hostileMemory)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cage.Close()) }()
 	o := sessionOptions{
-		group: "hostile", start: "start", bucket: bucketRaw, dir: "hostile", distance: s3Distance(), env: []string{"GOMEMLIMIT=512MiB"},
+		group: "hostile", start: "start", bucket: bucketRaw, dir: "hostile", distance: s3Distance(), cage: cage,
+		env: []string{fmt.Sprint("GOMEMLIMIT=", hostileMemory/10*9)}, // as the gateway sets it in a container
 	}
 	return b.session(ctx, subj, o, func(s *session) error {
 		_, err := s.measure("hostile among normal", func() (size, error) { return size{}, s.attack(ctx) })
+		s.report.note("hostile: %s", cage)
 		return err
 	})
 }

@@ -49,6 +49,7 @@ type sessionOptions struct {
 	direct bool
 	faults faults
 	env    []string
+	cage   *cage
 }
 
 // session starts a gateway behind a proxy, measures that, and runs a script
@@ -75,7 +76,7 @@ func (b *bench) session(ctx context.Context, subj subject, o sessionOptions, scr
 	if o.direct {
 		endpoint = b.data.s3.Endpoint
 	}
-	s.gateway, err = subj.open(ctx, b.cluster, gatewayOptions{bucket: o.bucket, endpoint: endpoint, dir: o.dir, env: o.env, until: until})
+	s.gateway, err = subj.open(ctx, b.cluster, gatewayOptions{bucket: o.bucket, endpoint: endpoint, dir: o.dir, env: o.env, cage: o.cage, until: until})
 	if err != nil {
 		row.err = err
 		return fmt.Errorf("%s, %s: %w", subj.name, o.group, err)

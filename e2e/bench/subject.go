@@ -42,8 +42,9 @@ type gateway struct {
 type gatewayOptions struct {
 	bucket, endpoint string
 	// dir is its data directory, relative to the cluster's.
-	dir string
-	env []string
+	dir  string
+	env  []string
+	cage *cage
 	// until is the end of the data, by which a gateway is known to be ready.
 	until time.Time
 }
@@ -70,15 +71,12 @@ func (s subject) open(ctx context.Context, c *harness.Cluster, o gatewayOptions)
 		return nil, err
 	}
 	server := harness.S3{Endpoint: o.endpoint}
-	p, err := c.Start(harness.Command{
-		Name: s.name + "-" + strings.ReplaceAll(o.dir, string(filepath.Separator), "-"),
-		Path: binary,
-		Args: []string{
-			"store", "--http-address=" + http, "--grpc-address=" + grpc, "--data-dir=" + data,
-			"--sync-block-duration=15m", "--objstore.config=" + server.ObjstoreConfig(o.bucket),
-		},
-		Env: o.env,
+	path, args := o.cage.command(binary, []string{
+		"store", "--http-address=" + http, "--grpc-address=" + grpc, "--data-dir=" + data,
+		"--sync-block-duration=15m", "--objstore.config=" + server.ObjstoreConfig(o.bucket),
 	})
+	name := s.name + "-" + strings.ReplaceAll(o.dir, string(filepath.Separator), "-")
+	p, err := c.Start(harness.Command{Name: name, Path: path, Args: args, Env: o.env})
 	if err != nil {
 		return nil, err
 	}
