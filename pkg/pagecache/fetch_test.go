@@ -365,7 +365,7 @@ func TestSlotsAreGivenInOrderAndNeverLost(t *testing.T) {
 					if n := used.Add(1); n > most.Load() {
 						most.Store(n)
 					}
-					if rnd.Intn(10) == 0 {
+					if rnd.Intn(3) == 0 {
 						s.throttled(time.Now(), time.Now())
 					} else {
 						s.succeeded()

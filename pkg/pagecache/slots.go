@@ -10,6 +10,9 @@ import (
 // slots bound the requests in flight. The bound falls by a third when the bucket
 // says that it is asked too much, and grows by one as often as that many requests
 // went well. Who came first is served first.
+//
+// A bucket that refuses one request in twenty, however few there are, is not asked too much: its
+// refusals are repeated, and count from one in eight on.
 type slots struct {
 	most    int
 	metrics *metrics
@@ -19,7 +22,14 @@ type slots struct {
 	used    int
 	waiting *list.List // of chan struct{}, closed when the slot is given
 	lowered time.Time
+	refused float64 // the share of refusals among the last answers
 }
+
+const (
+	// answers is over about how many the share of refusals is taken, and tolerated how many of them say nothing.
+	answers   = 64
+	tolerated = 1. / 8
+)
 
 func newSlots(most int, m *metrics) *slots {
 	m.concurrency.Set(float64(most))
@@ -83,7 +93,8 @@ func (s *slots) serve() {
 func (s *slots) throttled(started, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if started.Before(s.lowered) {
+	s.refused += (1 - s.refused) / answers
+	if s.refused < tolerated || started.Before(s.lowered) {
 		return
 	}
 	s.lowered = now
@@ -94,6 +105,7 @@ func (s *slots) throttled(started, now time.Time) {
 func (s *slots) succeeded() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.refused -= s.refused / answers
 	if s.limit == float64(s.most) {
 		return
 	}

@@ -98,3 +98,31 @@ func TestARefusalLowersConcurrencyAlsoIfTheClientAsksAgain(t *testing.T) {
 		})
 	}
 }
+
+func TestOnlyManyRefusalsLowerConcurrency(t *testing.T) {
+	const most = 64
+	for _, tc := range []struct {
+		every  int // so many answers one is a refusal
+		lowers bool
+	}{{20, false}, {4, true}} {
+		s := newSlots(most, newMetrics(prometheus.NewRegistry()))
+		now, least := time.Now(), float64(most)
+		for i := range 2000 {
+			now = now.Add(time.Second)
+			if i%tc.every == 0 {
+				s.throttled(now, now)
+			} else {
+				s.succeeded()
+			}
+			least = min(least, s.limit)
+		}
+		if tc.lowers != (least < most/4) || !tc.lowers && least < most {
+			t.Errorf("one answer of %d is a refusal: %v requests of %d are allowed at least", tc.every, least, most)
+		}
+		for i := 0; s.limit < most; i++ {
+			if s.succeeded(); i > most*most {
+				t.Fatalf("%v requests are allowed after %d good answers", s.limit, i)
+			}
+		}
+	}
+}
