@@ -55,6 +55,13 @@ func (r run) times(reps []*replica) []int64 {
 	return rep.s.T[at+r.from : at+r.to]
 }
 
+// values are those of a decoded row; in place of histograms their sums.
+func (r run) values(reps []*replica) []float64 {
+	rep := reps[r.rep]
+	at := rep.units[r.unit].at
+	return rep.s.V[at+r.from : at+r.to]
+}
+
 // stale reports whether sample i of a decoded row is a stale marker.
 func (r run) stale(reps []*replica, i int) bool {
 	rep := reps[r.rep]

@@ -136,21 +136,11 @@ func (d *deduplicator) raw(of *Group, o Options, use func([]*replica, []run) err
 // floats appends the samples of the rows that were chosen last, if all of them are floats that were decoded.
 func (d *deduplicator) floats(dst []chunkcodec.Samples) []chunkcodec.Samples {
 	none := dst[:0]
-	for i := 0; i < len(d.runs); {
-		r := d.runs[i]
-		rep := d.reps[r.rep]
-		from, to := rep.floats(r)
-		for i++; i < len(d.runs) && d.runs[i].rep == r.rep && to > 0; i++ {
-			next, end := rep.floats(d.runs[i])
-			if next != to {
-				break
-			}
-			to = end
-		}
-		if to == 0 {
+	for _, r := range d.runs {
+		if !d.reps[r.rep].hasFloats(r) {
 			return none
 		}
-		dst = append(dst, chunkcodec.Samples{T: rep.s.T[from:to:to], V: rep.s.V[from:to:to]})
+		dst = append(dst, chunkcodec.Samples{T: r.times(d.reps), V: r.values(d.reps)})
 	}
 	return dst
 }

@@ -205,18 +205,11 @@ func (r *replica) decode(u *unit, n int) error {
 	return nil
 }
 
-// floats says where the samples of a row stand in s, to exclusive; to is 0 if they were not decoded, or are not floats.
-func (r *replica) floats(row run) (from, to int) {
+// hasFloats reports whether the samples of a row were decoded, and are floats.
+func (r *replica) hasFloats(row run) bool {
 	u := &r.units[row.unit]
-	if u.at == unread || u.have < row.to {
-		return 0, 0
-	}
-	for i := u.lo; i < u.hi; i++ {
-		if !isFloat(&r.chunks[i]) {
-			return 0, 0
-		}
-	}
-	return u.at + row.from, u.at + row.to
+	return u.at != unread && u.have >= row.to &&
+		!slices.ContainsFunc(r.chunks[u.lo:u.hi], func(c series.Chunk) bool { return !isFloat(&c) })
 }
 
 func isFloat(c *series.Chunk) bool {
