@@ -65,7 +65,9 @@ func serve(ctx context.Context, args []string, stderr io.Writer) (err error) {
 		err := executor.Run(ctx)
 		if run := executor.LastRun(); !o.wait || run.Done+run.Failed > 0 {
 			d.Logger.Info("run ended", "ok", err == nil, "run", run)
-			debug.FreeOSMemory() // what jobs took; the next may be hours away
+			if o.wait {
+				debug.FreeOSMemory() // what jobs took; the next may be hours away
+			}
 		}
 		return err
 	}
