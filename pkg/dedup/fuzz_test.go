@@ -17,6 +17,7 @@ import (
 func FuzzDedup(f *testing.F) {
 	f.Add([]byte("aaaaaaaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbb"), uint8(2))
 	f.Add([]byte{15, 15, 15, 200, 15, 15, 15, 15, 3, 15, 15, 15, 15, 15, 255, 255, 15, 15}, uint8(3))
+	f.Add([]byte{35, 193, 109, 86, 233, 184, 207, 213, 182, 34, 210, 144, 198, 58, 107, 115, 117, 66, 20, 103, 33, 198, 121}, uint8(0))
 	r := rand.New(rand.NewPCG(21, 22))
 	for range 20 {
 		b := make([]byte, 200)
@@ -27,39 +28,63 @@ func FuzzDedup(f *testing.F) {
 		}
 		f.Add(b, uint8(r.IntN(4)+2))
 	}
-	f.Fuzz(func(t *testing.T, distances []byte, n uint8) {
-		merged := n%4 > 1
-		n = n%2 + 2
-		distances = distances[:min(len(distances), 400)] // the naive version is slow
-		reps := make([]*chunkcodec.Samples, n)
-		for i := range reps {
-			reps[i] = &chunkcodec.Samples{}
-			at := int64(i) * 4_000
-			for j := i; j < len(distances); j += int(n) {
-				if at += 1 + int64(distances[j])*1000; at >= Cell {
-					break
-				}
-				v := float64(at)
-				if distances[j]%16 == 7 {
-					v = stale()
-				}
-				reps[i].AppendFloat(0, at, v)
+	f.Fuzz(asNaive)
+}
+
+// TestAsNaive is FuzzDedup over what fuzzing seldom comes to: rows of few samples, whose rhythm is hard to tell.
+func TestAsNaive(t *testing.T) {
+	r := rand.New(rand.NewPCG(25, 26))
+	for range 20_000 {
+		distances, usual, rare := make([]byte, 4+r.IntN(30)), byte(r.IntN(256)), 1+r.IntN(6)
+		for i := range distances {
+			if distances[i] = usual; r.IntN(rare) == 0 {
+				distances[i] = byte(r.IntN(256))
+			}
+			if r.IntN(12) == 0 {
+				distances[i] = distances[i]/16*16 + 7 // a stale marker
 			}
 		}
-		var in [][]series.Chunk
-		for _, s := range reps {
-			in = append(in, split(t, s, 50))
+		n := uint8(r.IntN(4))
+		if asNaive(t, distances, n); t.Failed() {
+			t.Fatalf("distances %v, n %d", distances, n)
 		}
-		chunks, err := new(deduplicator).chunks(&Group{replicas: in, merged: merged}, Defaults())
-		if err != nil {
-			t.Fatal(err)
+	}
+}
+
+// asNaive makes replicas whose samples stand at so many seconds' distance, and compares what is chosen of them.
+func asNaive(t *testing.T, distances []byte, n uint8) {
+	t.Helper()
+	merged := n%4 > 1
+	n = n%2 + 2
+	distances = distances[:min(len(distances), 400)] // the naive version is slow
+	reps := make([]*chunkcodec.Samples, n)
+	for i := range reps {
+		reps[i] = &chunkcodec.Samples{}
+		at := int64(i) * 4_000
+		for j := i; j < len(distances); j += int(n) {
+			if at += 1 + int64(distances[j])*1000; at >= Cell {
+				break
+			}
+			v := float64(at)
+			if distances[j]%16 == 7 {
+				v = stale()
+			}
+			reps[i].AppendFloat(0, at, v)
 		}
-		source := func(s *chunkcodec.Samples) bool { return !merged || s != reps[0] }
-		got, want := unpack(t, chunks), naive(reps, source)
-		if d := difference(got, want); d != "" {
-			t.Errorf("%s\n got %s\nwant %s", d, text(got), text(want))
-		}
-	})
+	}
+	var in [][]series.Chunk
+	for _, s := range reps {
+		in = append(in, split(t, s, 50))
+	}
+	chunks, err := new(deduplicator).chunks(&Group{replicas: in, merged: merged}, Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := func(s *chunkcodec.Samples) bool { return !merged || s != reps[0] }
+	got, want := unpack(t, chunks), naive(reps, source)
+	if d := difference(got, want); d != "" {
+		t.Errorf("%s\n got %s\nwant %s", d, text(got), text(want))
+	}
 }
 
 // naive is decision 5 inside the first cell, said again in another way: it asks
@@ -71,7 +96,7 @@ func naive(reps []*chunkcodec.Samples, source func(*chunkcodec.Samples) bool) *c
 	}
 	asked := reps // whose rhythm counts: all, or the first alone when the others keep step with it
 	if lead := slices.IndexFunc(reps, func(s *chunkcodec.Samples) bool { return s.Len() > 0 }); lead >= 0 && len(scrapes(reps[lead])) > 3 && (source(reps[lead]) || even(scrapes(reps[lead]))) {
-		if !slices.ContainsFunc(reps, func(s *chunkcodec.Samples) bool { return outOfStep(scrapes(reps[lead]), s.T) }) {
+		if !slices.ContainsFunc(reps[lead+1:], func(s *chunkcodec.Samples) bool { return outOfStep(scrapes(reps[lead]), s.T) }) {
 			asked = reps[lead : lead+1]
 		}
 	}

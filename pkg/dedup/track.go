@@ -334,11 +334,13 @@ func (k *track) even() bool {
 
 // changes reports whether the rhythm does, and some long distances are no holes.
 func (k *track) changes() bool {
-	slower := func(i int) bool { return tooFar(k.around(k.times[i]), k.brief) }
+	slower := func(i int) bool {
+		return tooFar(k.times[i+1]-k.times[i], k.brief) && tooFar(k.around(k.times[i]), k.brief)
+	}
 	if !slices.ContainsFunc(k.long, slower) {
 		return false
 	}
-	k.brief, _ = spread(k.times)
+	k.brief, _ = spread(k.times) // what bounds gave may be less
 	return slices.ContainsFunc(k.long, slower)
 }
 
