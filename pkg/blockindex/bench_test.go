@@ -110,3 +110,41 @@ func BenchmarkSelect(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkShared has sixteen readers of the same series, a step at a time as those of blocks whose
+// series are merged. The time is of all of them.
+func BenchmarkShared(b *testing.B) {
+	_, src := benchmarkIndex(b)
+	x, err := directories(b, b.TempDir(), 8<<20).Open(context.Background(), "x", src, 0)
+	check(b, err)
+	s, err := x.Select(context.Background(), matcher(labels.MatchRegexp, "__name__", "container_some_1.*_seconds_total"))
+	check(b, err)
+	for _, shared := range []bool{false, true} {
+		b.Run("shared="+strconv.FormatBool(shared), func(b *testing.B) {
+			b.ReportAllocs()
+			series := 0
+			for range b.N {
+				all := make([]*blockindex.SeriesReader, 16)
+				var known *blockindex.SharedLabels
+				if shared {
+					known = blockindex.NewSharedLabels()
+				}
+				for i := range all {
+					all[i] = x.Series(s)
+					all[i].Add(labels.FromStrings("cluster", "one", "replica", "a"))
+					all[i].Share(known)
+				}
+				var e blockindex.Entry
+				for more := true; more; {
+					for _, r := range all {
+						if more = r.Next(context.Background(), math.MinInt64, math.MaxInt64, &e); more {
+							series++
+						}
+						check(b, r.Err())
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(series), "ns/series")
+		})
+	}
+}

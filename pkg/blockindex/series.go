@@ -56,8 +56,7 @@ type SeriesReader struct {
 	verdicts []map[uint64]bool // of each matcher of the rest, by symbol of the value
 	added    []labels.Label    // to those of the series, sorted
 	builder  labels.ScratchBuilder
-	shared   *SharedLabels
-	scratch  labels.Labels // overwritten by each entry, if labels are shared
+	sharing  *sharing // or nil
 }
 
 // heldEntry is a series entry that was read, and what was read of those that follow.
@@ -158,12 +157,7 @@ func (r *SeriesReader) next(ctx context.Context) (raw rawEntry, d decoder, ok bo
 		raw = r.ready[r.taken]
 		r.taken++
 		d = decoder{b: raw.body}
-		r.pairs = r.pairs[:0]
-		for range d.uvarint() {
-			if r.pairs = append(r.pairs, d.uvarint(), d.uvarint()); d.bad {
-				break
-			}
-		}
+		r.pairs = d.pairs(r.pairs[:0])
 		if d.bad {
 			return raw, d, r.fail(raw.ref, corruptf("entry ends early"))
 		}
@@ -214,9 +208,6 @@ func (r *SeriesReader) Add(all labels.Labels) {
 	})
 }
 
-// Share makes labels that are the same in several indexes one.
-func (r *SeriesReader) Share(s *SharedLabels) { r.shared = s }
-
 // Ahead calls fn with the chunks of the series that come next, the last one that Next
 // brought among them, as far as it is known without reading whether they are selected,
 // until it returns false. What it says of the entries is not verified yet. It is over
@@ -230,7 +221,7 @@ func (r *SeriesReader) Ahead(fn func(all []Chunk, next chunks.BlockChunkRef) boo
 		e := rawEntry{ref: h.ref, behind: h.read}
 		body, ok := e.cut(r.x.dir.version)
 		d := decoder{b: body}
-		d.skip(2 * d.uvarint())
+		d.skipPairs()
 		var err error
 		if all, err = appendChunks(all[:0], &d); !ok || err != nil {
 			return
@@ -304,7 +295,7 @@ func appendChunks(dst []Chunk, d *decoder) ([]Chunk, error) {
 func firstChunk(b []byte) chunks.BlockChunkRef {
 	d := decoder{b: b}
 	d.uvarint() // length
-	d.skip(2 * d.uvarint())
+	d.skipPairs()
 	if d.uvarint() == 0 {
 		return 0
 	}
@@ -317,21 +308,30 @@ func firstChunk(b []byte) chunks.BlockChunkRef {
 	return chunks.BlockChunkRef(first)
 }
 
-// labels builds the label set of pairs.
+// labels returns the label set of pairs.
 func (r *SeriesReader) labels(ctx context.Context) (labels.Labels, error) {
+	if r.sharing != nil {
+		return r.sharedLabels(ctx)
+	}
+	err := r.build(ctx)
+	return r.builder.Labels(), err
+}
+
+// build brings the label set of pairs into the builder.
+func (r *SeriesReader) build(ctx context.Context) error {
 	r.builder.Reset()
 	last, added := "", r.added
 	for i := 0; i < len(r.pairs); i += 2 {
 		name, err := r.text(ctx, i)
 		if err != nil {
-			return labels.EmptyLabels(), err
+			return err
 		}
 		value, err := r.text(ctx, i+1)
 		if err != nil {
-			return labels.EmptyLabels(), err
+			return err
 		}
 		if name <= last {
-			return labels.EmptyLabels(), corruptf("label %q follows %q", name, last)
+			return corruptf("label %q follows %q", name, last)
 		}
 		last = name
 		for len(added) > 0 && added[0].Name < name {
@@ -346,7 +346,7 @@ func (r *SeriesReader) labels(ctx context.Context) (labels.Labels, error) {
 	for _, l := range added {
 		r.builder.Add(l.Name, l.Value)
 	}
-	return r.shared.keep(&r.builder, &r.scratch), nil
+	return nil
 }
 
 // value returns the value of a label of the series that next has moved to, and its symbol.
@@ -411,10 +411,7 @@ func (r *SeriesReader) verify(ctx context.Context) error {
 // text returns the string of the i-th symbol of pairs, which may share the memory of a
 // page. Most are those of the entry before.
 func (r *SeriesReader) text(ctx context.Context, i int) (string, error) {
-	if i >= len(r.texts) {
-		r.texts = append(r.texts, make([]knownSymbol, i+1-len(r.texts))...)
-	}
-	k := &r.texts[i]
+	k := r.place(i)
 	if ref := r.pairs[i]; k.ref != ref || k.text == "" {
 		text, err := r.symbol(ctx, ref)
 		if err != nil {
@@ -423,6 +420,14 @@ func (r *SeriesReader) text(ctx context.Context, i int) (string, error) {
 		*k = knownSymbol{ref, text}
 	}
 	return k.text, nil
+}
+
+// place is where the i-th symbol of pairs is remembered.
+func (r *SeriesReader) place(i int) *knownSymbol {
+	if i >= len(r.texts) {
+		r.texts = append(r.texts, make([]knownSymbol, i+1-len(r.texts))...)
+	}
+	return &r.texts[i]
 }
 
 // symbol returns the string of a symbol.

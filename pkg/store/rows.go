@@ -76,8 +76,8 @@ func (s *blockStream) entries(index *blockindex.Index, selected blockindex.Selec
 	if room >= 2*blockindex.MaxWindow && s.r.Limit == 0 {
 		reader.ReadAhead()
 	}
-	if s.only == nil {
-		reader.Add(s.block.labels)
+	if !s.byRow {
+		reader.Add(s.added)
 	}
 	reader.Share(s.r.shared)
 	return reader
@@ -97,21 +97,33 @@ func (s *blockStream) ownRefs(e *blockindex.Entry) []chunkRef {
 
 // row gives an entry its final labels; its chunks come later.
 func (s *blockStream) row(e *blockindex.Entry) (r row) {
-	switch {
-	case len(s.r.WithoutLabels) > 0 || s.only != nil:
+	if s.byRow {
 		r.labels, r.replica = series.Final(e.Labels, s.block.labels, s.r.WithoutLabels)
-	default:
-		r.labels = e.Labels // the reader added the external ones
+		return r
 	}
-	return r
+	return row{labels: e.Labels, replica: s.replica} // the reader added the external ones
 }
 
-// reorders reports whether the final labels may be in another order than those of
-// the index: when labels of the series are replaced or removed.
-func (s *blockStream) reorders(ctx context.Context, index *blockindex.Index) (bool, error) {
-	changed := slices.Clone(s.r.WithoutLabels)
-	s.block.labels.Range(func(l labels.Label) { changed = append(changed, l.Name) })
-	for _, name := range changed {
+// changes finds out what becomes of the labels of the series, and whether the final ones may be in
+// another order than those of the index: when labels of the series are replaced or removed.
+func (s *blockStream) changes(ctx context.Context, index *blockindex.Index) (reorders bool, err error) {
+	removed, err := hasAny(ctx, index, s.r.WithoutLabels)
+	if err != nil {
+		return false, err
+	}
+	var external []string
+	s.block.labels.Range(func(l labels.Label) { external = append(external, l.Name) })
+	replaced, err := hasAny(ctx, index, external)
+	// Shards are chosen by the labels that a series has in its block.
+	if s.byRow = removed || s.only != nil; !s.byRow {
+		s.added, s.replica = series.Final(labels.EmptyLabels(), s.block.labels, s.r.WithoutLabels)
+	}
+	return removed || replaced, err
+}
+
+// hasAny reports whether any series has one of the labels.
+func hasAny(ctx context.Context, index *blockindex.Index, names []string) (bool, error) {
+	for _, name := range names {
 		if has, err := index.HasLabel(ctx, name); err != nil || has {
 			return has, err
 		}

@@ -38,7 +38,7 @@ func (g *Gateway) Series(ctx context.Context, req *storeapi.Request) series.Set 
 	}
 	g.metrics.blocksQueried.Observe(float64(len(streams)))
 	if len(streams) > 1 {
-		r.shared = new(blockindex.SharedLabels)
+		r.shared = blockindex.NewSharedLabels()
 	}
 	return r.answer(streams) //nolint:contextcheck // the context of the request is that of its caller
 }

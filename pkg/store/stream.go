@@ -35,6 +35,12 @@ type blockStream struct {
 	rooms   chan room                // of spans that were handed out
 	refs    []chunkRef               // that those of the next rows lie behind
 
+	// What changes finds out: the labels that the reader adds and the replica of all rows, or
+	// that both are made row by row.
+	added   labels.Labels
+	replica string
+	byRow   bool
+
 	handed time.Time // when the last span was, before the next series entries are read
 
 	window  *window
@@ -84,12 +90,12 @@ func (s *blockStream) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.handed = time.Now()
-	ordered := s.rows(s.r.stats.entries.under(ctx), index, selected)
-	reorders, err := s.reorders(ctx, index)
+	reorders, err := s.changes(ctx, index)
 	if err != nil {
 		return err
 	}
+	s.handed = time.Now()
+	ordered := s.rows(s.r.stats.entries.under(ctx), index, selected)
 	if reorders {
 		ordered = s.sorted(ordered)
 	} else {
