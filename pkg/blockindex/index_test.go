@@ -251,7 +251,7 @@ func TestLabelsAreAdded(t *testing.T) {
 	}
 }
 
-// TestWhatComesNextIsTold compares what Ahead says after each series with what Next brings.
+// TestWhatComesNextIsTold compares what Ahead and Starts say after each series with what Next brings.
 func TestWhatComesNextIsTold(t *testing.T) {
 	all := randomSeries(2000, 6)
 	x, _ := open(t, writeIndex(t, all))
@@ -278,6 +278,17 @@ func TestWhatComesNextIsTold(t *testing.T) {
 			}
 			at++
 			told++
+			return at < i+20
+		})
+		at = i
+		r.Starts(func(first, next chunks.BlockChunkRef) bool {
+			if first == 0 {
+				return true
+			}
+			if first != entries[at].Chunks[0].Ref || next != entries[at].Next && next != 0 {
+				t.Fatalf("after series %d, %d ahead: it starts at %v and the next at %v, want %v and %v", i, at-i, first, next, entries[at].Chunks[0].Ref, entries[at].Next)
+			}
+			at++
 			return at < i+20
 		})
 	}

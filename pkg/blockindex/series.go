@@ -232,6 +232,29 @@ func (r *SeriesReader) Ahead(fn func(all []Chunk, next chunks.BlockChunkRef) boo
 	}
 }
 
+// Starts is Ahead for who wants all chunks of a series: first is the first of them.
+func (r *SeriesReader) Starts(fn func(first, next chunks.BlockChunkRef) bool) {
+	if len(r.rest) > 0 {
+		return
+	}
+	var behind []byte // the last entry
+	var next chunks.BlockChunkRef
+	for _, h := range r.held[max(0, min(r.taken, len(r.held))-1):] {
+		first := next
+		if len(behind) == 0 || &behind[0] != &h.read[0] { // another one lies between them
+			first = firstChunk(h.read)
+		}
+		e := rawEntry{ref: h.ref, behind: h.read}
+		if _, ok := e.cut(r.x.dir.version); !ok {
+			return
+		}
+		behind, next = e.behind, firstChunk(e.behind)
+		if !fn(first, next) {
+			return
+		}
+	}
+}
+
 // parse takes the body off the front of what was read, and the padding after it.
 func (x *Index) parse(e *rawEntry) error {
 	b := e.behind

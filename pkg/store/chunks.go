@@ -92,8 +92,20 @@ func (s *blockStream) ahead(_ pagecache.Object, off int64) int64 {
 	if s.reader == nil || s.r.Limit > 0 || s.r.Shard != nil {
 		return off // nobody knows
 	}
-	var refs []chunkRef
 	until, gap := off, s.r.g.cache.ReadOver()
+	if len(s.times) == 1 && s.times[0] == s.block.meta.TimeRange() { // so all chunks are wanted
+		s.reader.Starts(func(first, next chunks.BlockChunkRef) bool {
+			segment, begin := first.Unpack()
+			nextSegment, end := next.Unpack()
+			if uint32(segment) != s.segment || nextSegment != segment || int64(begin)-until > gap {
+				return false
+			}
+			until = max(until, int64(end))
+			return true
+		})
+		return until
+	}
+	var refs []chunkRef
 	s.reader.Ahead(func(all []blockindex.Chunk, next chunks.BlockChunkRef) bool {
 		refs = s.chunkRefs(refs[:0], all, next)
 		for _, c := range refs {

@@ -18,6 +18,13 @@ type row struct {
 	labels  labels.Labels
 	replica string
 	chunks  []chunkRef
+	room    *refRoom // that they lie in
+}
+
+// refRoom is memory for the references of some rows. It is used again when all of these were laid out.
+type refRoom struct {
+	refs []chunkRef
+	rows int
 }
 
 // chunkRef is a chunk of which size is what we expect its record to have.
@@ -51,11 +58,12 @@ func (s *blockStream) rows(ctx context.Context, index *blockindex.Index, selecte
 			if s.replaces && labels.Compare(r.labels, s.after) <= 0 && !s.after.IsEmpty() || !s.r.Shard.Keeps(r.labels) {
 				continue
 			}
-			if r.chunks = s.ownRefs(&e); len(r.chunks) == 0 {
+			if s.ownRefs(&r, &e); len(r.chunks) == 0 {
+				s.laid(&r)
 				continue
 			}
 			if s.r.SkipChunks {
-				r.chunks = nil
+				s.laid(&r)
 			}
 			if !yield(r, nil) {
 				return
@@ -83,16 +91,29 @@ func (s *blockStream) entries(index *blockindex.Index, selected blockindex.Selec
 	return reader
 }
 
-// ownRefs are the chunks of an entry that are wanted. Those of many rows lie in one piece of
-// memory.
-func (s *blockStream) ownRefs(e *blockindex.Entry) []chunkRef {
+// ownRefs gives a row the chunks of an entry that are wanted. Those of many rows lie in one room.
+func (s *blockStream) ownRefs(r *row, e *blockindex.Entry) {
 	const together = 512
-	if n := len(e.Chunks); cap(s.refs)-len(s.refs) < n {
-		s.refs = make([]chunkRef, 0, max(together, n))
+	if n := len(e.Chunks); cap(s.refs.refs)-len(s.refs.refs) < n {
+		if k := len(s.free) - 1; k >= 0 && n <= cap(s.free[k].refs) {
+			s.refs, s.free = s.free[k], s.free[:k]
+			s.refs.refs = s.refs.refs[:0]
+		} else {
+			s.refs = &refRoom{refs: make([]chunkRef, 0, max(together, n))}
+		}
 	}
-	begin := len(s.refs)
-	s.refs = s.chunkRefs(s.refs, e.Chunks, e.Next)
-	return s.refs[begin:len(s.refs):len(s.refs)]
+	begin := len(s.refs.refs)
+	s.refs.refs = s.chunkRefs(s.refs.refs, e.Chunks, e.Next)
+	r.chunks, r.room = s.refs.refs[begin:len(s.refs.refs):len(s.refs.refs)], s.refs
+	s.refs.rows++
+}
+
+// laid notes that a row's references are not needed any more.
+func (s *blockStream) laid(r *row) {
+	if r.room.rows--; r.room.rows == 0 && r.room != s.refs {
+		s.free = append(s.free, r.room)
+	}
+	r.room, r.chunks = nil, nil
 }
 
 // row gives an entry its final labels; its chunks come later.

@@ -104,7 +104,8 @@ func (s *blockStream) lay(rows []row) *span {
 		next.wanted = s.wants(n)
 	}
 	resolution := int64(s.block.meta.Resolution())
-	for i, r := range rows {
+	for i := range rows {
+		r := &rows[i]
 		k := len(r.chunks)
 		next.series[i] = series.Series{Labels: r.labels, Replica: r.replica, Chunks: all[at : at+k : at+k]}
 		for _, c := range r.chunks {
@@ -113,6 +114,9 @@ func (s *blockStream) lay(rows []row) *span {
 				next.wanted = append(next.wanted, wanted{c.segment, c.off, c.size, uint32(at)})
 			}
 			at++
+		}
+		if r.room != nil {
+			s.laid(r)
 		}
 	}
 	return next

@@ -33,7 +33,8 @@ type blockStream struct {
 	segment uint32                   // of the chunk that the stream read last
 	unused  chan []wanted            // of spans that were read
 	rooms   chan room                // of spans that were handed out
-	refs    []chunkRef               // that those of the next rows lie behind
+	refs    *refRoom                 // that those of the next rows are put into
+	free    []*refRoom               // of which nothing is needed any more
 
 	// What changes finds out: the labels that the reader adds and the replica of all rows, or
 	// that both are made row by row.
@@ -63,7 +64,7 @@ type blockStream struct {
 
 func newBlockStream(r *request, p pick, matchers []*labels.Matcher) *blockStream {
 	s := &blockStream{
-		pick: p, r: r, matchers: matchers, now: new(span), at: -1,
+		pick: p, r: r, matchers: matchers, refs: new(refRoom), now: new(span), at: -1,
 		window: newWindow(), spans: make(chan *span, 2*sideBySide), unused: make(chan []wanted, sideBySide), rooms: make(chan room, sideBySide),
 	}
 	s.stream = r.g.cache.Stream(s.ahead)
