@@ -31,6 +31,8 @@ const (
 	// each other, where many are merged.
 	sharedSets   = 2 << 10
 	sharedHashes = 4 * sharedSets
+	// sharedBytes is how long label sets are at most that are kept.
+	sharedBytes = 2 << 10
 	// sharedTries is how many of the label sets that came next are tried. A block
 	// that lacks a series of others goes on with the one behind it.
 	sharedTries = 4
@@ -100,7 +102,7 @@ func (r *SeriesReader) Share(s *SharedLabels) {
 	r.sharing = &sharing{all: s, group: group}
 }
 
-// sharedLabels returns the label set of pairs as it is kept. It keeps one that is not.
+// sharedLabels returns the label set of pairs as it is kept. It keeps one that is not, unless that is long.
 func (r *SeriesReader) sharedLabels(ctx context.Context) (labels.Labels, error) {
 	s := r.sharing
 	next := s.next()
@@ -122,6 +124,9 @@ func (r *SeriesReader) sharedLabels(ctx context.Context) (labels.Labels, error) 
 		return labels.EmptyLabels(), err
 	}
 	r.builder.Overwrite(&s.scratch)
+	if s.scratch.ByteSize() > sharedBytes {
+		return s.scratch.Copy(), nil
+	}
 	kept, byHash := s.all.equal(s.scratch)
 	if kept == nil {
 		kept = &sharedSet{number: s.all.count.Add(1), group: s.group, texts: r.ownTexts(), labels: s.scratch.Copy()}

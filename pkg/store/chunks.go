@@ -213,17 +213,20 @@ func (s *blockStream) runs(all []wanted) (runs []run, err error) {
 	if !slices.IsSortedFunc(all, byPlace) {
 		slices.SortFunc(all, byPlace)
 	}
-	var segment uint32 // of the last run
-	first := 0
+	var object pagecache.Object // that the last chunk lies in
+	segment, first := int64(-1), 0
 	for i, c := range all {
 		off, end := int64(c.off), int64(c.off)+int64(c.size)
-		if n := len(runs) - 1; n >= 0 && c.segment == segment && off <= runs[n].Off+runs[n].Len && end-runs[n].Off <= maxRun {
+		if n := len(runs) - 1; n >= 0 && int64(c.segment) == segment && off <= runs[n].Off+runs[n].Len && end-runs[n].Off <= maxRun {
 			last := &runs[n]
-			last.Len = max(last.Len, min(end, last.Object.Size)-last.Off)
+			last.Len = max(last.Len, min(end, object.Size)-last.Off)
 			last.chunks = all[first : i+1]
 			continue
 		}
-		object, err := s.block.segment(int(c.segment))
+		if int64(c.segment) != segment {
+			object, err = s.block.segment(int(c.segment))
+			segment = int64(c.segment)
+		}
 		if err == nil && off >= object.Size {
 			err = fmt.Errorf("%w: byte %d of %s with %d", errCorruptChunk, off, object.Name, object.Size)
 		}
@@ -231,9 +234,10 @@ func (s *blockStream) runs(all []wanted) (runs []run, err error) {
 			if err := s.leaveOut(err); err != nil {
 				return nil, err
 			}
+			segment, err = -1, nil
 			continue
 		}
-		segment, first = c.segment, i
+		first = i
 		runs = append(runs, run{pagecache.Range{Object: object, Off: off, Len: min(end, object.Size) - off}, all[i : i+1]})
 	}
 	return runs, nil
