@@ -244,8 +244,9 @@ func (b *Bucket) Check(ctx context.Context, dir string) error {
 }
 
 // api returns the client, once the region is known. A region that could not be
-// looked up is looked up again by the next caller.
+// looked up is looked up again by the next caller. The goroutine is made ready for requests.
 func (b *Bucket) api(ctx context.Context) (*s3.Client, error) {
+	grow(0)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.client != nil {
@@ -259,13 +260,14 @@ func (b *Bucket) api(ctx context.Context) (*s3.Client, error) {
 		}
 		b.log.Info("region found", "bucket", b.conf.Bucket, "region", region)
 	}
-	b.client = b.clientIn(region)
+	b.client = b.clientIn(ctx, region)
 	return b.client, nil
 }
 
-func (b *Bucket) clientIn(region string) *s3.Client {
+func (b *Bucket) clientIn(ctx context.Context, region string) *s3.Client {
 	o := b.options
 	o.Region = region
+	settle(ctx, &o, b.conf.Bucket)
 	return s3.New(o)
 }
 
@@ -275,7 +277,7 @@ func (b *Bucket) findRegion(ctx context.Context) (string, error) {
 	const fallback = "us-east-1"
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	client := b.clientIn(fallback)
+	client := b.clientIn(ctx, fallback)
 	head, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &b.conf.Bucket}, fewAttempts)
 	if err == nil && aws.ToString(head.BucketRegion) != "" {
 		return *head.BucketRegion, nil
