@@ -2,9 +2,11 @@ package blockindex_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -58,6 +60,28 @@ func BenchmarkOpen(b *testing.B) {
 			check(b, r.Close())
 		}
 	})
+}
+
+// BenchmarkBuild makes the page directory of a block of two hours: 10,000 series of 4,400
+// pods, whose names and addresses are nearly all of the postings offset table.
+func BenchmarkBuild(b *testing.B) {
+	var all []testSeries
+	for p := range 4400 {
+		for m := range 2 {
+			all = append(all, testSeries{labels: labels.FromStrings(
+				"__name__", fmt.Sprintf("process_metric_%d_total", 2*(p%20)+m), "instance", fmt.Sprintf("10.%d.%d.%d:8080", p>>16, p>>8&0xff, p&0xff), "job", "node",
+				"namespace", fmt.Sprintf("team-%d", p%12), "pod", fmt.Sprintf("workload-%d-7d9f8b6c5-%05x", p%40, p*6151&0xfffff)), chunks: []chunks.Meta{{Ref: 8, MaxTime: 1}}})
+		}
+	}
+	slices.SortFunc(all, func(a, b testSeries) int { return labels.Compare(a.labels, b.labels) })
+	content, err := os.ReadFile(writeIndex(b, all))
+	check(b, err)
+	d := directories(b, b.TempDir(), 1<<20)
+	b.ReportAllocs()
+	for made := 0; b.Loop(); made++ {
+		_, err := d.Open(context.Background(), strconv.Itoa(made), &memory{content: content}, uint64(len(all)))
+		check(b, err)
+	}
 }
 
 // BenchmarkSelect resolves matchers and reads the entries of what they select.
