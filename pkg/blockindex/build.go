@@ -80,6 +80,24 @@ func (d *Directories) spare() *spare {
 	return &spare{out: bufio.NewWriterSize(nil, 64<<10)}
 }
 
+// room is memory for the tail of an index. Those of blocks of two hours are about as long as
+// one another, and memory that is used again need not be cleared and touched for the first
+// time, which is a tenth of making a directory. Guarded by BenchmarkBuild.
+func (d *Directories) room(n int64) []byte {
+	if b, ok := d.tails.Get().(*[]byte); ok && int64(cap(*b)) >= n {
+		return (*b)[:n]
+	}
+	return make([]byte, n)
+}
+
+// giveRoom takes memory back that nothing refers to any more, unless it is much.
+func (d *Directories) giveRoom(b []byte) {
+	const most = 1 << 20
+	if cap(b) <= most {
+		d.tails.Put(&b)
+	}
+}
+
 // builder makes one page directory.
 type builder struct {
 	src   Source
@@ -88,8 +106,10 @@ type builder struct {
 	tail  []byte // of the index
 	toc   index.TOC
 	dir   directory
+	// postingsEnd is where the part of the index with the lists of postings ends.
+	postingsEnd uint64
 	// strings are all label names, and all values of each name, each list sorted; nil if
-	// they are too many.
+	// the postings offset table is not in memory whole.
 	strings *sortedLists
 }
 
@@ -100,13 +120,15 @@ func (b *builder) build(ctx context.Context, d *Directories, f *os.File, chunks 
 		return b.dir, corruptf("%d bytes are too few", size)
 	}
 	b.dir.size = size
-	if err := b.readTail(ctx, d.guessTail(size, chunks)); err != nil {
+	b.tail = d.room(max(tocSize, d.guessTail(size, chunks)))
+	defer func() { d.giveRoom(b.tail) }()
+	if err := b.readTail(ctx); err != nil {
 		return b.dir, err
 	}
 	d.learnTail(size-int64(b.toc.PostingsTable), size, chunks)
 	b.spare = d.spare()
 	defer func() {
-		b.spare.strings.reset() // not to keep the tail
+		b.spare.strings.reset(nil) // not to keep the tail
 		d.spares.Put(b.spare)
 	}()
 	b.spare.out.Reset(f)
@@ -130,10 +152,9 @@ func (b *builder) build(ctx context.Context, d *Directories, f *os.File, chunks 
 	return b.dir, errors.Join(b.out.err, b.out.w.Flush())
 }
 
-// readTail reads the last n bytes of the index and its table of contents from them.
-func (b *builder) readTail(ctx context.Context, n int64) error {
-	n = max(n, tocSize)
-	b.tail = make([]byte, n)
+// readTail reads the tail of the index and its table of contents from that.
+func (b *builder) readTail(ctx context.Context) error {
+	n := int64(len(b.tail))
 	if err := b.src.Read(ctx, Range{b.dir.size - n, b.tail}); err != nil {
 		return fmt.Errorf("read the last %d bytes: %w", n, err)
 	}
@@ -149,6 +170,23 @@ func (b *builder) readTail(ctx context.Context, n int64) error {
 		return corruptf("table of contents names places outside of the index")
 	}
 	b.dir.seriesBegin, b.dir.seriesEnd = int64(b.toc.Series), b.after(b.toc.Series)
+	b.postingsEnd = uint64(b.after(b.toc.Postings))
+	return b.readTable(ctx)
+}
+
+// readTable reads what the tail does not have of the postings offset table, unless that is
+// long: then it is read as it is taken.
+func (b *builder) readTable(ctx context.Context) error {
+	begin, tail := int64(b.toc.PostingsTable), b.dir.size-int64(len(b.tail))
+	if begin >= tail || b.dir.size-begin > maxTable {
+		return nil
+	}
+	table := make([]byte, b.dir.size-begin)
+	if err := b.src.Read(ctx, Range{begin, table[:tail-begin]}); err != nil {
+		return fmt.Errorf("read postings offsets: %w", err)
+	}
+	copy(table[tail-begin:], b.tail)
+	b.tail = table
 	return nil
 }
 
@@ -196,9 +234,9 @@ func (b *builder) values(ctx context.Context, take func(s *scanner, t *tableWrit
 		names:  newTreeWriter(b.out, nameColumns),
 		values: newTreeWriter(b.out, valueColumns),
 	}
-	if end-begin <= maxStrings {
+	if tail := b.dir.size - int64(len(b.tail)); begin >= tail {
 		t.strings = &b.spare.strings
-		t.strings.reset()
+		t.strings.reset(b.tail[begin-tail:])
 	}
 	if err := take(s, t); err != nil {
 		return err
@@ -216,22 +254,44 @@ type offsetEntry struct {
 	off         uint64
 }
 
-// read takes the next entry.
-func (e *offsetEntry) read(s *scanner) {
-	begin := s.pos()
-	if keys := s.uvarint(); s.err == nil && keys != 2 {
-		s.err = corruptf("postings offset entry at %d has %d keys", begin, keys)
-	}
-	e.name = s.text()
-	e.value = s.text()
-	e.off = s.uvarint()
-}
-
 func (e *offsetEntry) compare(f *offsetEntry) int {
 	if c := bytes.Compare(e.name, f.name); c != 0 {
 		return c
 	}
 	return bytes.Compare(e.value, f.value)
+}
+
+// takeEntry takes the next entry, all at once if it is ready as a whole and its strings are
+// shorter than 128 bytes, as nearly all are. Guarded by BenchmarkBuild.
+func takeEntry(s *scanner) (name, value []byte, off uint64) {
+	b := s.ready[:min(int64(len(s.ready)), s.left)]
+	if len(b) < 2 || b[0] != 2 || b[1] >= 0x80 {
+		return takeLongEntry(s)
+	}
+	nameEnd := 2 + int(b[1])
+	if nameEnd >= len(b) || b[nameEnd] >= 0x80 {
+		return takeLongEntry(s)
+	}
+	end := nameEnd + 1 + int(b[nameEnd])
+	if end > len(b) {
+		return takeLongEntry(s)
+	}
+	off, n := binary.Uvarint(b[end:])
+	if n <= 0 {
+		return takeLongEntry(s)
+	}
+	s.take(end + n)
+	return b[2:nameEnd], b[nameEnd+1 : end], off
+}
+
+// takeLongEntry takes any entry, value by value.
+func takeLongEntry(s *scanner) (name, value []byte, off uint64) {
+	begin := s.pos()
+	if keys := s.uvarint(); s.err == nil && keys != 2 {
+		s.err = corruptf("postings offset entry at %d has %d keys", begin, keys)
+	}
+	name, value = s.text(), s.text()
+	return name, value, s.uvarint()
 }
 
 // errOrder marks a table that is not sorted, as those of version 1 are.
@@ -240,22 +300,30 @@ var errOrder = errors.New("postings offsets are out of order")
 // inOrder takes a table that is sorted, holding two entries at a time: a list of
 // postings ends where the next begins.
 func (b *builder) inOrder(s *scanner, t *tableWriter) error {
-	var e, next offsetEntry
+	var e offsetEntry
+	shared := 0 // bytes with which the value begins like the one before
 	count := s.be32()
 	for i := range count {
-		if next.read(s); s.err != nil {
+		name, value, off := takeEntry(s)
+		if s.err != nil {
 			return s.err
 		}
 		if i > 0 {
-			if e.compare(&next) >= 0 {
+			t.add(e.value, shared, b.extent(e.off, off))
+		}
+		if i == 0 || !bytes.Equal(name, e.name) {
+			if bytes.Compare(name, e.name) < 0 {
 				return errOrder
 			}
-			t.add(&e, b.extent(e.off, next.off))
+			shared = 0
+			t.begin(name)
+		} else if shared = sharedPrefix(value, e.value); shared == len(value) || shared < len(e.value) && value[shared] < e.value[shared] {
+			return errOrder
 		}
-		e, next = next, e
+		e.name, e.value, e.off = name, value, off
 	}
 	if count > 0 {
-		t.add(&e, b.extent(e.off, 0))
+		t.add(e.value, shared, b.extent(e.off, 0))
 	}
 	return s.err
 }
@@ -264,11 +332,11 @@ func (b *builder) inOrder(s *scanner, t *tableWriter) error {
 func (b *builder) inAnyOrder(s *scanner, t *tableWriter) error {
 	var entries []offsetEntry
 	for range s.be32() {
-		var e offsetEntry
-		if e.read(s); s.err != nil {
+		name, value, off := takeEntry(s)
+		if s.err != nil {
 			return s.err
 		}
-		entries = append(entries, e)
+		entries = append(entries, offsetEntry{name, value, off})
 	}
 	begins := make([]uint64, len(entries))
 	for i, e := range entries {
@@ -276,23 +344,34 @@ func (b *builder) inAnyOrder(s *scanner, t *tableWriter) error {
 	}
 	slices.Sort(begins)
 	slices.SortFunc(entries, func(e, f offsetEntry) int { return e.compare(&f) })
+	var last offsetEntry
 	for i, e := range entries {
-		if i > 0 && entries[i-1].compare(&e) == 0 {
+		shared := 0
+		switch {
+		case i == 0 || !bytes.Equal(e.name, last.name):
+			t.begin(e.name)
+		case bytes.Equal(e.value, last.value):
 			return corruptf("postings offsets name %q=%q twice", e.name, e.value)
+		default:
+			shared = sharedPrefix(e.value, last.value)
 		}
+		last = e
 		next, found := slices.BinarySearch(begins, e.off+1)
 		if !found && next == len(begins) {
-			t.add(&e, b.extent(e.off, 0))
+			t.add(e.value, shared, b.extent(e.off, 0))
 			continue
 		}
-		t.add(&e, b.extent(e.off, begins[next]))
+		t.add(e.value, shared, b.extent(e.off, begins[next]))
 	}
 	return s.err
 }
 
 // extent is the list of postings at off if the next one begins at next.
 func (b *builder) extent(off, next uint64) extent {
-	end := b.after(off)
+	end := int64(b.postingsEnd)
+	if off < b.toc.Postings || off >= b.postingsEnd { // the list is not where lists are
+		end = b.after(off)
+	}
 	if next > off && next < uint64(end) {
 		end = int64(next)
 	}
@@ -313,26 +392,28 @@ type tableWriter struct {
 	posts int64
 }
 
-// add takes the entries in order.
-func (t *tableWriter) add(e *offsetEntry, l extent) {
-	if len(e.name) == 0 {
-		if len(e.value) == 0 {
+// begin begins a name; they come in order.
+func (t *tableWriter) begin(name []byte) {
+	t.endName()
+	if t.strings != nil && len(name) > 0 {
+		t.strings.addName(name, sharedPrefix(name, t.name))
+	}
+	t.name = name
+}
+
+// add takes the values of a name in order, of which each shares so many bytes with the one before.
+func (t *tableWriter) add(value []byte, shared int, l extent) {
+	if len(t.name) == 0 {
+		if len(value) == 0 {
 			t.all = l
 		}
 		return
 	}
-	if !bytes.Equal(e.name, t.name) {
-		t.endName()
-		t.name = e.name
-		if t.strings != nil {
-			t.strings.names = append(t.strings.names, t.name)
-		}
-	}
 	t.count++
 	t.posts += l.size
-	t.values.add(e.value, uint64(l.off), uint64(l.size))
+	t.values.addShared(shared, value, uint64(l.off), uint64(l.size))
 	if t.strings != nil {
-		t.strings.all = append(t.strings.all, e.value)
+		t.strings.add(value, shared)
 	}
 }
 
@@ -352,8 +433,8 @@ func (t *tableWriter) finish() tree {
 	return t.names.finish()
 }
 
-// maxStrings is the largest postings offset table, in bytes, whose strings are held in memory.
-const maxStrings = 8 << 20
+// maxTable is the longest postings offset table, in bytes, that is held in memory whole.
+const maxTable = 8 << 20
 
 // deriveSymbols writes the tree of symbols without reading them, if it can. Each
 // label name and value is a symbol, and symbols are sorted; so if all of them
@@ -368,7 +449,7 @@ func (b *builder) deriveSymbols() bool {
 	const around = 4 + 4 + 4 // length, number, checksum
 	left := b.after(b.toc.Symbols) - int64(b.toc.Symbols) - around
 	for _, s := range symbols {
-		left -= int64(uvarintLen(len(s)) + len(s))
+		left -= int64(uvarintLen(s.size) + int(s.size))
 	}
 	switch left {
 	case 0: // "" is a symbol, as in blocks that were cut from a head
@@ -379,14 +460,14 @@ func (b *builder) deriveSymbols() bool {
 	}
 	w := newTreeWriter(b.out, symbolColumns)
 	for i, s := range symbols {
-		w.add(s, uint64(i))
+		w.addShared(int(s.shared), b.strings.text(s), uint64(i))
 	}
 	b.dir.version, b.dir.symbols = index.FormatV2, w.finish()
 	return true
 }
 
 // uvarintLen is the length of n as a variable-length integer.
-func uvarintLen(n int) int { return (bits.Len(uint(n)|1) + 6) / 7 }
+func uvarintLen(n uint32) int { return (bits.Len32(n|1) + 6) / 7 }
 
 // symbols writes the tree of symbols, and reads the header, which stands before them.
 func (b *builder) symbols(ctx context.Context) error {

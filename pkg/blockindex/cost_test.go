@@ -3,11 +3,13 @@ package blockindex_test
 import (
 	"fmt"
 	"math"
+	"math/rand"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -140,6 +142,55 @@ func TestSymbolsAreReadOnlyIfTheyAreNotThoseOfTheSeries(t *testing.T) {
 			ms := []*labels.Matcher{matcher(labels.MatchEqual, "namespace", "team-03")}
 			if got, want := selected(t, x, ms...), matching(all, ms); !slices.Equal(got, want) || len(got) == 0 {
 				t.Errorf("%d series, want %d", len(got), len(want))
+			}
+		})
+	}
+}
+
+// Labels of which names and values are strings of other labels too, lie between those, or begin
+// like them as far as any page and any length reaches, make the symbols that the index has.
+func TestSymbolsOfLabelsThatAreAlike(t *testing.T) {
+	rnd := rand.New(rand.NewSource(11))
+	var all []testSeries
+	seen := map[string]bool{}
+	for len(all) < 3000 {
+		b := labels.NewScratchBuilder(4)
+		for _, name := range []string{"a", "ab", "b", "ba"} {
+			value := []byte(strings.Repeat("ab", rnd.Intn(3)*rnd.Intn(2)*60))
+			for range 1 + rnd.Intn(8) {
+				value = append(value, "ab"[rnd.Intn(2)])
+			}
+			b.Add(name, string(value))
+		}
+		if lset := b.Labels(); !seen[lset.String()] {
+			seen[lset.String()] = true
+			all = append(all, testSeries{labels: lset})
+		}
+	}
+	slices.SortFunc(all, func(a, b testSeries) int { return labels.Compare(a.labels, b.labels) })
+	for i := range all {
+		for c := range int64(50) { // so that most of the index are entries of series
+			all[i].chunks = append(all[i].chunks, chunks.Meta{Ref: chunks.ChunkRef(50*int64(i) + c + 8), MinTime: c, MaxTime: c})
+		}
+	}
+	content, err := os.ReadFile(writeIndex(t, all))
+	check(t, err)
+	for name, tc := range map[string]struct {
+		chunks uint64 // the more the index has, the shorter the tail that is guessed
+		rounds int64
+	}{
+		"with all of the offset table in the tail":  {0, 1},
+		"with a part of the offset table before it": {math.MaxUint32, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			src := &memory{content: content}
+			x, err := directories(t, t.TempDir(), 1<<20).Open(t.Context(), "x", src, tc.chunks)
+			check(t, err)
+			if n := src.rounds.Load(); n != tc.rounds {
+				t.Errorf("%d round trips, want %d", n, tc.rounds)
+			}
+			if got, want := selected(t, x), matching(all, nil); !slices.Equal(got, want) {
+				t.Errorf("%d series, want %d\n got %.300q\nwant %.300q", len(got), len(want), got, want)
 			}
 		})
 	}

@@ -24,6 +24,7 @@ type Directories struct {
 	most    int64 // bytes of pages in memory
 	metrics *metrics
 	spares  sync.Pool // of *spare
+	tails   sync.Pool // of *[]byte, in which tails of indexes were
 	scratch sync.Pool // of *pageScratch
 
 	mu     sync.Mutex

@@ -57,33 +57,47 @@ func (p *page) memory() int64 {
 // then its numbers as differences to those before.
 type pageBuilder struct {
 	columns  int
-	body     []byte
+	body     []byte // room for the two numbers in front, then entries
 	count    int
 	keyBytes int
 	first    []byte // key
 	firstNum uint64 // its first number
 	last     []byte // key
 	numbers  []uint64
-	page     []byte // the last one that was finished
 }
 
+// pageFront is the most that the two numbers in front of a page take.
+const pageFront = 2 * binary.MaxVarintLen64
+
 func newPageBuilder(columns int) *pageBuilder {
-	return &pageBuilder{columns: columns, numbers: make([]uint64, columns)}
+	return &pageBuilder{columns: columns, numbers: make([]uint64, columns), body: make([]byte, pageFront, pageFront+pageBytes+pageBytes/8)}
 }
 
 func (b *pageBuilder) add(key []byte, numbers ...uint64) {
-	shared := sharedPrefix(key, b.last)
+	b.addShared(sharedPrefix(key, b.last), key, numbers...)
+	b.last = append(b.last[:0], key...)
+}
+
+// addShared is add for a caller that knows how many bytes the key shares with the one before.
+// A builder gets all its entries by one of the two. Guarded by BenchmarkBuild.
+func (b *pageBuilder) addShared(shared int, key []byte, numbers ...uint64) {
 	if b.count == 0 {
+		shared = 0
 		b.first, b.firstNum = append(b.first[:0], key...), numbers[0]
 	}
-	b.body = binary.AppendUvarint(b.body, uint64(shared))
-	b.body = binary.AppendUvarint(b.body, uint64(len(key)-shared))
-	b.body = append(b.body, key[shared:]...)
+	body, rest := b.body, key[shared:]
+	if shared < 0x80 && len(rest) < 0x80 { // the common case
+		body = append(body, byte(shared), byte(len(rest)))
+	} else {
+		body = binary.AppendUvarint(body, uint64(shared))
+		body = binary.AppendUvarint(body, uint64(len(rest)))
+	}
+	body = append(body, rest...)
 	for i, n := range numbers {
-		b.body = binary.AppendVarint(b.body, int64(n-b.numbers[i]))
+		body = binary.AppendVarint(body, int64(n-b.numbers[i]))
 		b.numbers[i] = n
 	}
-	b.last = append(b.last[:shared], key[shared:]...)
+	b.body = body
 	b.keyBytes += len(key)
 	b.count++
 }
@@ -102,17 +116,20 @@ func sharedPrefix(a, b []byte) (n int) {
 	return n
 }
 
-func (b *pageBuilder) full() bool { return len(b.body) >= pageBytes || b.keyBytes >= pageKeys }
+func (b *pageBuilder) full() bool {
+	return len(b.body) >= pageFront+pageBytes || b.keyBytes >= pageKeys
+}
 
 // finish returns the page, checksum included, and empties the builder. The page is valid
-// until the next one is.
+// until the next entry comes.
 func (b *pageBuilder) finish() []byte {
-	out := binary.AppendUvarint(b.page[:0], uint64(b.count))
-	out = binary.AppendUvarint(out, uint64(b.columns))
-	out = append(out, b.body...)
+	var room [pageFront]byte
+	front := binary.AppendUvarint(room[:0], uint64(b.count))
+	front = binary.AppendUvarint(front, uint64(b.columns))
+	out := b.body[pageFront-len(front):]
+	copy(out, front)
 	out = binary.BigEndian.AppendUint32(out, checksum(out))
-	b.page = out
-	b.body, b.count, b.keyBytes, b.last = b.body[:0], 0, 0, b.last[:0]
+	b.body, b.count, b.keyBytes, b.last = b.body[:pageFront], 0, 0, b.last[:0]
 	clear(b.numbers)
 	return out
 }

@@ -42,6 +42,15 @@ func newTreeWriter(out *pageWriter, columns int) *treeWriter {
 
 func (w *treeWriter) add(key []byte, numbers ...uint64) { w.addTo(0, key, numbers...) }
 
+// addShared is add for a caller that knows how many bytes the key shares with the one before.
+// A writer gets all its entries by one of the two.
+func (w *treeWriter) addShared(shared int, key []byte, numbers ...uint64) {
+	b := w.levels[0]
+	if b.addShared(shared, key, numbers...); b.full() {
+		w.flush(0)
+	}
+}
+
 func (w *treeWriter) addTo(level int, key []byte, numbers ...uint64) {
 	b := w.levels[level]
 	if b.add(key, numbers...); b.full() && (level == 0 || b.count > 1) {
@@ -52,12 +61,11 @@ func (w *treeWriter) addTo(level int, key []byte, numbers ...uint64) {
 // flush writes the page of a level and notes it one level up.
 func (w *treeWriter) flush(level int) {
 	b := w.levels[level]
-	first, number := append([]byte(nil), b.first...), b.firstNum
 	off, size := w.out.write(b.finish())
 	if level+1 == len(w.levels) {
 		w.levels = append(w.levels, newPageBuilder(childColumns))
 	}
-	w.addTo(level+1, first, number, off, size)
+	w.addTo(level+1, b.first, b.firstNum, off, size)
 }
 
 // finish writes what is left and returns the tree. The writer begins a new one.
