@@ -33,7 +33,7 @@ func newCage(limit int64) (*cage, error) {
 			return c, nil
 		}
 		if err := errors.Join(err, c.Close()); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("limit the memory of a process: %w", err)
+			return nil, fmt.Errorf("limit memory by the cgroup %s: %w; run where it can be written to, or not even be made: then peak RSS is the judge", c.dir, err)
 		}
 	}
 	return nil, nil //nolint:nilnil // as said above

@@ -213,11 +213,8 @@ func (r *SeriesReader) Add(all labels.Labels) {
 // until it returns false. What it says of the entries is not verified yet. It is over
 // when fn has returned, and next is as in an Entry.
 func (r *SeriesReader) Ahead(fn func(all []Chunk, next chunks.BlockChunkRef) bool) {
-	if len(r.rest) > 0 {
-		return
-	}
 	var all []Chunk
-	for _, h := range r.held[max(0, min(r.taken, len(r.held))-1):] {
+	for _, h := range r.upcoming() {
 		e := rawEntry{ref: h.ref, behind: h.read}
 		body, ok := e.cut(r.x.dir.version)
 		d := decoder{b: body}
@@ -234,12 +231,9 @@ func (r *SeriesReader) Ahead(fn func(all []Chunk, next chunks.BlockChunkRef) boo
 
 // Starts is Ahead for who wants all chunks of a series: first is the first of them.
 func (r *SeriesReader) Starts(fn func(first, next chunks.BlockChunkRef) bool) {
-	if len(r.rest) > 0 {
-		return
-	}
 	var behind []byte // the last entry
 	var next chunks.BlockChunkRef
-	for _, h := range r.held[max(0, min(r.taken, len(r.held))-1):] {
+	for _, h := range r.upcoming() {
 		first := next
 		if len(behind) == 0 || &behind[0] != &h.read[0] { // another one lies between them
 			first = firstChunk(h.read)
@@ -253,6 +247,15 @@ func (r *SeriesReader) Starts(fn func(first, next chunks.BlockChunkRef) bool) {
 			return
 		}
 	}
+}
+
+// upcoming are the entries that are held from the last one on that Next brought; none if
+// some of them may not be selected.
+func (r *SeriesReader) upcoming() []heldEntry {
+	if len(r.rest) > 0 {
+		return nil
+	}
+	return r.held[max(0, min(r.taken, len(r.held))-1):]
 }
 
 // parse takes the body off the front of what was read, and the padding after it.

@@ -88,16 +88,13 @@ func (r *SeriesReader) Share(s *SharedLabels) {
 	if s == nil {
 		return
 	}
-	var added strings.Builder
-	for _, l := range r.added {
-		added.WriteString(labels.FromStrings(l.Name, l.Value).String())
-	}
+	added := labels.New(r.added...).String()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	group := s.groups[added.String()]
+	group := s.groups[added]
 	if group == nil {
 		group = &sharedGroup{}
-		s.groups[added.String()] = group
+		s.groups[added] = group
 	}
 	r.sharing = &sharing{all: s, group: group}
 }
@@ -140,7 +137,8 @@ func (r *SeriesReader) sharedLabels(ctx context.Context) (labels.Labels, error) 
 }
 
 // has reports whether the symbols of pairs are these texts. Those that had to be looked up it remembers
-// in their memory, so that most of the next series' are told to be the same at a glance.
+// in their memory, so that most of the next series' are told to be the same at a glance. Guarded by
+// BenchmarkShared.
 func (r *SeriesReader) has(ctx context.Context, texts []string) (bool, error) {
 	if len(texts) != len(r.pairs) {
 		return false, nil

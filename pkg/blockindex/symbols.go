@@ -66,13 +66,11 @@ func (s *symbolReader) lookUp(ctx context.Context, entries []rawEntry, most int)
 		s.known = make([]knownSymbol, max(most, 1))
 	}
 	s.batch = s.batch[:0]
+	var pairs []uint64
 	for i := range entries {
 		d := decoder{b: entries[i].body}
-		for range 2 * d.uvarint() {
-			ref := d.uvarint()
-			if d.bad {
-				break // who takes the entry says so
-			}
+		pairs = d.pairs(pairs[:0]) // of an entry that ends early those that are there; who takes it says so
+		for _, ref := range pairs {
 			if k := s.at(ref); k.ref != ref && !s.holds(ref) { // else it has the text, or the batch will
 				*k = knownSymbol{ref: ref}
 				s.batch = append(s.batch, *k)

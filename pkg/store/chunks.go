@@ -213,19 +213,24 @@ func (s *blockStream) runs(all []wanted) (runs []run, err error) {
 	if !slices.IsSortedFunc(all, byPlace) {
 		slices.SortFunc(all, byPlace)
 	}
-	var object pagecache.Object // that the last chunk lies in
-	segment, first := int64(-1), 0
+	var segment uint32 // of the last run
+	first := 0
 	for i, c := range all {
 		off, end := int64(c.off), int64(c.off)+int64(c.size)
-		if n := len(runs) - 1; n >= 0 && int64(c.segment) == segment && off <= runs[n].Off+runs[n].Len && end-runs[n].Off <= maxRun {
+		n := len(runs) - 1
+		same := n >= 0 && c.segment == segment
+		if same && off <= runs[n].Off+runs[n].Len && end-runs[n].Off <= maxRun {
 			last := &runs[n]
-			last.Len = max(last.Len, min(end, object.Size)-last.Off)
+			last.Len = max(last.Len, min(end, last.Object.Size)-last.Off)
 			last.chunks = all[first : i+1]
 			continue
 		}
-		if int64(c.segment) != segment {
+		var object pagecache.Object
+		var err error
+		if same {
+			object = runs[n].Object
+		} else {
 			object, err = s.block.segment(int(c.segment))
-			segment = int64(c.segment)
 		}
 		if err == nil && off >= object.Size {
 			err = fmt.Errorf("%w: byte %d of %s with %d", errCorruptChunk, off, object.Name, object.Size)
@@ -234,10 +239,9 @@ func (s *blockStream) runs(all []wanted) (runs []run, err error) {
 			if err := s.leaveOut(err); err != nil {
 				return nil, err
 			}
-			segment, err = -1, nil
 			continue
 		}
-		first = i
+		segment, first = c.segment, i
 		runs = append(runs, run{pagecache.Range{Object: object, Off: off, Len: min(end, object.Size) - off}, all[i : i+1]})
 	}
 	return runs, nil
