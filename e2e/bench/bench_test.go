@@ -57,6 +57,7 @@ func TestFlags(t *testing.T) {
 		"all by default":      {},
 		"some groups":         {args: []string{"-only=raw,faults"}},
 		"a group that is not": {args: []string{"-only=cooked"}, want: "cooked"},
+		"no runs":             {args: []string{"-runs=0"}, want: "-runs"},
 		"odd hours":           {args: []string{"-hours=5"}, want: "-hours"},
 	} {
 		t.Run(name, func(t *testing.T) {

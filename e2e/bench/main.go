@@ -30,6 +30,7 @@ func main() {
 type options struct {
 	cache  string
 	groups []group
+	runs   int
 	scale  scale
 	load   load
 }
@@ -44,6 +45,7 @@ func parse(args []string, usage io.Writer) (*options, error) {
 	}
 	only := fs.String("only", strings.Join(names, ","), "what to measure: "+strings.Join(help, ", "))
 	fs.StringVar(&o.cache, "cache", filepath.Join(os.TempDir(), "varve-bench"), "directory that keeps the generated data for the next run; 5 GiB at full scale")
+	fs.IntVar(&o.runs, "runs", 1, "how often all of it is measured, the subjects in turns; the table has the medians of the times, and the highest peaks")
 	fs.IntVar(&o.scale.series, "series", fullSeries, "series of each replica")
 	fs.IntVar(&o.scale.hours, "hours", 54, "hours of data, an even number")
 	fs.IntVar(&o.scale.blocks, "blocks", 10_000, "blocks of the group small")
@@ -65,6 +67,8 @@ func parse(args []string, usage io.Writer) (*options, error) {
 	switch {
 	case len(o.groups) == 0:
 		return nil, fmt.Errorf("-only=%s names none of %s", *only, strings.Join(names, ", "))
+	case o.runs < 1:
+		return nil, fmt.Errorf("-runs=%d measures nothing; give at least 1", o.runs)
 	case o.scale.series < 100 || o.scale.hours < 2 || o.scale.hours%2 != 0 || o.scale.blocks < 2 || o.load.arrivals < 1:
 		return nil, errors.New("give at least 100 -series, an even number of -hours 2 -blocks and one of -arrivals")
 	}
@@ -93,26 +97,35 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, data.Close()) }()
 
+	reports := make([]*report, o.runs)
+	var errs []error
+	for i := range reports {
+		reports[i] = &report{}
+		b := &bench{data: data, report: reports[i], logf: logf, load: o.load}
+		errs = append(errs, b.measureAll(ctx, o.groups))
+	}
+	return errors.Join(append(errs, medians(reports).write(out, subjects()))...)
+}
+
+// measureAll measures all subjects once, group by group, in directories of their own.
+func (b *bench) measureAll(ctx context.Context, groups []group) (err error) {
 	dir, err := os.MkdirTemp("", "varve-bench-run-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	cluster, err := harness.New(harness.FromEnv(dir, func(string, ...any) {}))
-	if err != nil {
+	if b.cluster, err = harness.New(harness.FromEnv(dir, func(string, ...any) {})); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cluster.Close()) }()
-
-	b := &bench{data: data, cluster: cluster, report: &report{}, logf: logf, load: o.load}
+	defer func() { err = errors.Join(err, b.cluster.Close()) }()
 	var errs []error
-	for _, g := range o.groups {
+	for _, g := range groups {
 		for _, s := range subjects() {
 			if err := g.run(b, ctx, s); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", g.name, err))
-				logf("%s: %s: %v", s.name, g.name, err)
+				b.logf("%s: %s: %v", s.name, g.name, err)
 			}
 		}
 	}
-	return errors.Join(append(errs, b.report.write(out, subjects()))...)
+	return errors.Join(errs...)
 }
