@@ -29,6 +29,7 @@ type Directories struct {
 
 	mu     sync.Mutex
 	pages  map[pageKey]*list.Element // of *keptPage
+	texts  sharedTexts               // of these pages
 	recent *list.List                // of *keptPage, the one used last in front
 	bytes  int64
 	opened uint64  // indexes so far
@@ -41,8 +42,10 @@ type pageKey struct{ index, off uint64 }
 type keptPage struct {
 	key  pageKey
 	page *page
-	size int64
 }
+
+// bookkeeping is what a page that is kept takes besides its own memory.
+const bookkeeping = 200
 
 // suffix ends the names of files that are being written.
 const suffix = ".tmp"
@@ -53,7 +56,7 @@ func NewDirectories(dir string, maxBytes int64, reg prometheus.Registerer) (*Dir
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make folder of page directories: %w", err)
 	}
-	d := &Directories{dir: dir, most: maxBytes, metrics: newMetrics(reg), pages: map[pageKey]*list.Element{}, recent: list.New()}
+	d := &Directories{dir: dir, most: maxBytes, metrics: newMetrics(reg), pages: map[pageKey]*list.Element{}, texts: sharedTexts{}, recent: list.New()}
 	// What was being written when the process ended is of no use.
 	return d, d.remove(func(name string) bool { return strings.HasSuffix(name, suffix) })
 }
@@ -93,20 +96,25 @@ func (d *Directories) cached(k pageKey) *page {
 	return e.Value.(*keptPage).page
 }
 
-// keep puts a page into memory and makes room for it.
-func (d *Directories) keep(k pageKey, p *page) {
-	const bookkeeping = 200
-	size := p.memory() + bookkeeping
+// findTexts returns texts for a page with these keys.
+func (d *Directories) findTexts(keys []byte, ends []uint32) *texts {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, ok := d.pages[k]; ok || size > d.most {
+	return d.texts.find(keys, ends)
+}
+
+// keep puts a page into memory and makes room for it.
+func (d *Directories) keep(k pageKey, p *page) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.pages[k]; ok || p.memory()+bookkeeping > d.most {
 		return
 	}
-	d.pages[k] = d.recent.PushFront(&keptPage{k, p, size})
-	for d.bytes += size; d.bytes > d.most; {
+	d.pages[k] = d.recent.PushFront(&keptPage{k, p})
+	for d.bytes += p.own() + bookkeeping + d.texts.take(p.texts); d.bytes > d.most; {
 		old := d.recent.Remove(d.recent.Back()).(*keptPage)
 		delete(d.pages, old.key)
-		d.bytes -= old.size
+		d.bytes -= old.page.own() + bookkeeping + d.texts.drop(old.page.texts)
 	}
 	d.metrics.bytes.Set(float64(d.bytes))
 }
@@ -181,7 +189,7 @@ func (x *Index) readPage(off, size uint64) (*page, error) {
 	if _, err := f.ReadAt(scratch.page, int64(off)); err != nil {
 		return nil, err
 	}
-	return scratch.decode()
+	return scratch.decode(x.dirs.findTexts)
 }
 
 // repair makes the directory again, unless somebody else just did, and reads a page of it.

@@ -53,7 +53,7 @@ const symbolColumns = 1
 
 const (
 	directoryMagic   = "VRVD"
-	directoryVersion = 1
+	directoryVersion = 2
 	directorySize    = len(directoryMagic) + 1 + 13*8 + 4
 )
 

@@ -93,6 +93,16 @@ func open(t testing.TB, path string) (*blockindex.Index, *memory) {
 	return x, src
 }
 
+// openIn opens the index file at path in page directories that others use as well.
+func openIn(t testing.TB, d *blockindex.Directories, path string) *blockindex.Index {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	check(t, err)
+	x, err := d.Open(context.Background(), strings.ReplaceAll(path, string(filepath.Separator), "-"), &memory{content: content}, 0)
+	check(t, err)
+	return x
+}
+
 // prometheusTestdata is a directory of test data in the Prometheus module.
 func prometheusTestdata(t testing.TB, name string) string {
 	t.Helper()

@@ -194,12 +194,27 @@ func (p *page) spans(ref uint64) bool {
 
 // symbol returns a symbol of a page that spans it.
 func (p *page) symbol(ref uint64) (text string, ok bool) {
-	if p.numbers == nil { // as references do, but in version 1
-		return p.key(int(ref - p.first)), true
-	}
-	i := p.lastNumber(ref)
-	if p.number(i, 0) != ref {
+	i, ok := p.find(ref)
+	if !ok {
 		return "", false
 	}
 	return p.key(i), true
+}
+
+// place is where a symbol of a page that spans it stands, or zero.
+func (p *page) place(ref uint64) symbolPlace {
+	i, ok := p.find(ref)
+	if !ok {
+		return symbolPlace{}
+	}
+	return symbolPlace{p.self, uint32(i)}
+}
+
+// find says which key a symbol of a page that spans it is.
+func (p *page) find(ref uint64) (i int, ok bool) {
+	if p.numbers == nil { // as references do, but in version 1
+		return int(ref - p.first), true
+	}
+	i = p.lastNumber(ref)
+	return i, p.number(i, 0) == ref
 }

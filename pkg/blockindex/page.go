@@ -15,6 +15,10 @@ var errDirectory = errors.New("damaged page directory")
 const (
 	// pageBytes is the encoded length at which a page is full.
 	pageBytes = 4 << 10
+	// From borderBytes on one key of borderKeys ends a page, by its checksum. So the pages of two
+	// indexes that differ in a few strings begin and end alike again soon behind these.
+	borderBytes = 3 << 10
+	borderKeys  = 16
 	// pageKeys is the length of all keys together at which a page is full: keys that
 	// begin alike are short on disk and long in memory.
 	pageKeys = 16 << 10
@@ -22,22 +26,10 @@ const (
 
 // page is a run of entries of a tree: sorted keys, with a few numbers each.
 type page struct {
-	keys    string   // one after the other
-	ends    []uint32 // of each key in keys
+	*texts           // the keys
 	numbers []uint64 // columns of them for each key; nil if they follow one another
 	first   uint64   // number, in that case
 	columns int
-}
-
-func (p *page) len() int { return len(p.ends) }
-
-// key returns the i-th key, which shares the page's memory.
-func (p *page) key(i int) string {
-	begin := uint32(0)
-	if i > 0 {
-		begin = p.ends[i-1]
-	}
-	return p.keys[begin:p.ends[i]]
 }
 
 func (p *page) number(i, column int) uint64 {
@@ -47,10 +39,11 @@ func (p *page) number(i, column int) uint64 {
 	return p.numbers[i*p.columns+column]
 }
 
-// memory is about what the page takes.
-func (p *page) memory() int64 {
-	return int64(unsafe.Sizeof(*p)) + int64(len(p.keys)+4*cap(p.ends)+8*cap(p.numbers))
-}
+// own is about what the page takes besides its texts.
+func (p *page) own() int64 { return int64(unsafe.Sizeof(*p)) + int64(8*cap(p.numbers)) }
+
+// memory is about what the page takes if it shares its texts with no other.
+func (p *page) memory() int64 { return p.own() + p.texts.memory() }
 
 // pageBuilder encodes entries into a page: the number of entries and of columns,
 // then each key as the length of what it shares with the key before and the rest,
@@ -60,6 +53,7 @@ type pageBuilder struct {
 	body     []byte // room for the two numbers in front, then entries
 	count    int
 	keyBytes int
+	border   bool   // the last key ends a page
 	first    []byte // key
 	firstNum uint64 // its first number
 	last     []byte // key
@@ -98,6 +92,7 @@ func (b *pageBuilder) addShared(shared int, key []byte, numbers ...uint64) {
 		b.numbers[i] = n
 	}
 	b.body = body
+	b.border = len(body) >= pageFront+borderBytes && checksum(key)%borderKeys == 0
 	b.keyBytes += len(key)
 	b.count++
 }
@@ -117,7 +112,7 @@ func sharedPrefix(a, b []byte) (n int) {
 }
 
 func (b *pageBuilder) full() bool {
-	return len(b.body) >= pageFront+pageBytes || b.keyBytes >= pageKeys
+	return b.border || len(b.body) >= pageFront+pageBytes || b.keyBytes >= pageKeys
 }
 
 // finish returns the page, checksum included, and empties the builder. The page is valid
@@ -129,7 +124,7 @@ func (b *pageBuilder) finish() []byte {
 	out := b.body[pageFront-len(front):]
 	copy(out, front)
 	out = binary.BigEndian.AppendUint32(out, checksum(out))
-	b.body, b.count, b.keyBytes, b.last = b.body[:pageFront], 0, 0, b.last[:0]
+	b.body, b.count, b.keyBytes, b.border, b.last = b.body[:pageFront], 0, 0, false, b.last[:0]
 	clear(b.numbers)
 	return out
 }
@@ -137,11 +132,12 @@ func (b *pageBuilder) finish() []byte {
 // pageScratch is memory that reading a page takes.
 type pageScratch struct {
 	page, keys []byte
+	ends       []uint32
 	numbers    []uint64
 }
 
-// decode is the reverse of pageBuilder.
-func (s *pageScratch) decode() (*page, error) {
+// decode is the reverse of pageBuilder. The page has the texts that find returns of its keys.
+func (s *pageScratch) decode(find func(keys []byte, ends []uint32) *texts) (*page, error) {
 	b := s.page
 	if len(b) < 4 || checksum(b[:len(b)-4]) != binary.BigEndian.Uint32(b[len(b)-4:]) {
 		return nil, errDirectory
@@ -151,9 +147,8 @@ func (s *pageScratch) decode() (*page, error) {
 	if d.bad || count > uint64(len(d.b)) || columns > maxColumns {
 		return nil, errDirectory
 	}
-	p := &page{ends: make([]uint32, 0, count), columns: int(columns)}
 	most := uint64(2 * (len(b) + pageKeys)) // a builder makes no more
-	keys, numbers := s.keys[:0], s.numbers[:0]
+	keys, ends, numbers := s.keys[:0], s.ends[:0], s.numbers[:0]
 	follow := columns == 1 && count > 0
 	last := 0
 	for range count {
@@ -165,7 +160,7 @@ func (s *pageScratch) decode() (*page, error) {
 		keys = append(keys, keys[last:last+int(shared)]...)
 		keys = append(keys, rest...)
 		last = begin
-		p.ends = append(p.ends, uint32(len(keys)))
+		ends = append(ends, uint32(len(keys)))
 		for range columns {
 			n := uint64(d.varint())
 			if above := len(numbers) - int(columns); above >= 0 {
@@ -178,12 +173,12 @@ func (s *pageScratch) decode() (*page, error) {
 	if d.bad || len(d.b) > 0 {
 		return nil, errDirectory
 	}
-	p.keys = string(keys)
+	s.keys, s.ends, s.numbers = keys, ends, numbers
+	p := &page{texts: find(keys, ends), columns: int(columns)}
 	if follow {
 		p.first = numbers[0]
 	} else {
 		p.numbers = slices.Clone(numbers)
 	}
-	s.keys, s.numbers = keys, numbers
 	return p, nil
 }

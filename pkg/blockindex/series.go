@@ -52,7 +52,7 @@ type SeriesReader struct {
 	pairs    []uint64   // symbols of the labels, names and values in turn
 	symbols  symbolReader
 	looked   bool              // the symbols of ready were looked up
-	texts    []knownSymbol     // what was last found in the places of pairs
+	texts    []lastSymbol      // what was last found in the places of pairs
 	verdicts []map[uint64]bool // of each matcher of the rest, by symbol of the value
 	added    []labels.Label    // to those of the series, sorted
 	builder  labels.ScratchBuilder
@@ -434,33 +434,56 @@ func (r *SeriesReader) verify(ctx context.Context) error {
 	return nil
 }
 
+// lastSymbol is what was last found in a place of pairs; without text it is nothing.
+type lastSymbol struct {
+	knownSymbol
+	page *page // of this or an earlier one, or nil: that of the next is mostly the same
+}
+
 // text returns the string of the i-th symbol of pairs, which may share the memory of a
 // page. Most are those of the entry before.
 func (r *SeriesReader) text(ctx context.Context, i int) (string, error) {
-	k := r.place(i)
+	k := r.last(i)
 	if ref := r.pairs[i]; k.ref != ref || k.text == "" {
-		text, err := r.symbol(ctx, ref)
+		text, err := r.symbol(ctx, k, ref)
 		if err != nil {
 			return "", err
 		}
-		*k = knownSymbol{ref, text}
+		k.knownSymbol = knownSymbol{ref, text}
 	}
 	return k.text, nil
 }
 
-// place is where the i-th symbol of pairs is remembered.
-func (r *SeriesReader) place(i int) *knownSymbol {
+// last is what was last found in the i-th place of pairs.
+func (r *SeriesReader) last(i int) *lastSymbol {
 	if i >= len(r.texts) {
-		r.texts = append(r.texts, make([]knownSymbol, i+1-len(r.texts))...)
+		r.texts = append(r.texts, make([]lastSymbol, i+1-len(r.texts))...)
 	}
 	return &r.texts[i]
 }
 
+// heldPage returns the page that spans a symbol if it is held or can be, else nil.
+func (r *SeriesReader) heldPage(ctx context.Context, k *lastSymbol, ref uint64) (*page, error) {
+	if k.page != nil && k.page.spans(ref) {
+		return k.page, nil
+	}
+	p, err := r.symbols.page(ctx, ref)
+	if p != nil {
+		k.page = p
+	}
+	return p, err
+}
+
 // symbol returns the string of a symbol.
-func (r *SeriesReader) symbol(ctx context.Context, ref uint64) (string, error) {
-	text, found, err := r.symbols.find(ctx, ref)
-	if err != nil || found {
-		return text, err
+func (r *SeriesReader) symbol(ctx context.Context, k *lastSymbol, ref uint64) (string, error) {
+	p, err := r.heldPage(ctx, k, ref)
+	if err != nil {
+		return "", err
+	}
+	if p != nil {
+		if text, ok := p.symbol(ref); ok {
+			return text, nil
+		}
 	}
 	if !r.looked {
 		entries := r.ready[r.taken-1:]

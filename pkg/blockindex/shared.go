@@ -46,7 +46,8 @@ type sharedSet struct {
 	number uint32
 	next   atomic.Uint32 // the number of the set that came next; a guess
 	group  *sharedGroup
-	texts  []string // the names and values of the series in turn, without what was added
+	texts  []string      // the names and values of the series in turn, without what was added
+	places []symbolPlace // of these, as far as the one who made it knew them
 	labels labels.Labels
 }
 
@@ -109,7 +110,7 @@ func (r *SeriesReader) sharedLabels(ctx context.Context) (labels.Labels, error) 
 		if guess == nil || guess.group != s.group {
 			break
 		}
-		if ok, err := r.has(ctx, guess.texts); err != nil {
+		if ok, err := r.has(ctx, guess); err != nil {
 			return labels.EmptyLabels(), err
 		} else if ok {
 			s.at = guess
@@ -126,7 +127,7 @@ func (r *SeriesReader) sharedLabels(ctx context.Context) (labels.Labels, error) 
 	}
 	kept, byHash := s.all.equal(s.scratch)
 	if kept == nil {
-		kept = &sharedSet{number: s.all.count.Add(1), group: s.group, texts: r.ownTexts(), labels: s.scratch.Copy()}
+		kept = &sharedSet{number: s.all.count.Add(1), group: s.group, texts: r.ownTexts(), places: r.places(), labels: s.scratch.Copy()}
 		kept.next.Store(next.Load())
 		s.all.sets[kept.number%sharedSets].Store(kept)
 		byHash.Store(kept.number)
@@ -136,25 +137,44 @@ func (r *SeriesReader) sharedLabels(ctx context.Context) (labels.Labels, error) 
 	return kept.labels, nil
 }
 
-// has reports whether the symbols of pairs are these texts. Those that had to be looked up it remembers
-// in their memory, so that most of the next series' are told to be the same at a glance. Guarded by
-// BenchmarkShared.
-func (r *SeriesReader) has(ctx context.Context, texts []string) (bool, error) {
-	if len(texts) != len(r.pairs) {
+// has reports whether the symbols of pairs are the texts of a set: by their places, else by a look at them.
+// Those that the last series did not have it remembers in the memory of the set, so that most of the next
+// series' are told to be the same at a glance. Guarded by BenchmarkShared.
+func (r *SeriesReader) has(ctx context.Context, set *sharedSet) (bool, error) {
+	if len(set.texts) != len(r.pairs) {
 		return false, nil
 	}
-	for i, want := range slices.Backward(texts) { // neighbours differ in the last labels
-		if k := r.place(i); k.ref != r.pairs[i] || k.text == "" {
-			text, err := r.text(ctx, i)
-			if err != nil || text != want {
+	for i, want := range slices.Backward(set.texts) { // neighbours differ in the last labels
+		k, ref := r.last(i), r.pairs[i]
+		if k.ref == ref && k.text != "" {
+			if k.text != want {
+				return false, nil
+			}
+			continue
+		}
+		p, err := r.heldPage(ctx, k, ref)
+		if err != nil {
+			return false, err
+		}
+		if p == nil || set.places[i] == (symbolPlace{}) || p.place(ref) != set.places[i] {
+			if text, err := r.text(ctx, i); err != nil || text != want {
 				return false, err
 			}
-			k.text = want
-		} else if k.text != want {
-			return false, nil
 		}
+		k.knownSymbol = knownSymbol{ref, want}
 	}
 	return true, nil
+}
+
+// places are those of pairs, of which the texts were looked up.
+func (r *SeriesReader) places() []symbolPlace {
+	places := make([]symbolPlace, len(r.pairs))
+	for i, ref := range r.pairs {
+		if p := r.texts[i].page; p != nil && p.spans(ref) {
+			places[i] = p.place(ref)
+		}
+	}
+	return places
 }
 
 // ownTexts are the texts of pairs, in memory that is not a page's.

@@ -21,13 +21,15 @@ type sharer struct {
 }
 
 // sharers read indexes of which each lacks some series of the others, a few or long runs of them, and has
-// other numbers for its symbols; the labels that are added replace some of the series' own.
+// other numbers for its symbols; the labels that are added replace some of the series' own. Two of three indexes
+// have their page directories in common, which make pages with the same symbols one.
 func sharers(t *testing.T, seed uint64, shared *blockindex.SharedLabels) []*sharer {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 7))
 	all := randomSeries(2500, int64(seed))
 	added := []labels.Labels{labels.EmptyLabels(), labels.FromStrings("few", "added", "zone", "x"), labels.FromStrings("few", "added", "zone", "y")}
 	out := make([]*sharer, 6)
+	dirs := directories(t, t.TempDir(), 1<<20)
 	for i := range out {
 		s := &sharer{added: added[i%len(added)]}
 		lacks := 0
@@ -43,7 +45,11 @@ func sharers(t *testing.T, seed uint64, shared *blockindex.SharedLabels) []*shar
 			}
 			s.all = append(s.all, one)
 		}
-		x, _ := open(t, writeIndex(t, s.all, fmt.Sprintf("a symbol of index %d alone", i)))
+		path := writeIndex(t, s.all, fmt.Sprintf("a symbol of index %d alone", i))
+		x, _ := open(t, path)
+		if i%3 != 0 {
+			x = openIn(t, dirs, path)
+		}
 		selected, err := x.Select(t.Context())
 		check(t, err)
 		s.reader = x.Series(selected)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"weak"
 )
 
 // symbolReader finds the symbols of series entries. It holds the pages of the directory
@@ -12,9 +13,9 @@ import (
 // the next entries need all at once, page by page, and holds single symbols.
 type symbolReader struct {
 	x     *Index
-	room  int64   // bytes of pages that may still be held
-	pages []*page // held, in the order of their symbols
-	last  *page   // of pages: where a symbol was found last
+	room  int64    // bytes of pages that may still be held
+	pages []*page  // held, in the order of their symbols
+	lasts []uint64 // the last symbol of each
 
 	known []knownSymbol // of other pages, by the remainder of the reference
 	batch []knownSymbol // that the last entries needed and known did not have, sorted
@@ -28,35 +29,36 @@ type knownSymbol struct {
 
 func (k knownSymbol) compare(o knownSymbol) int { return cmp.Compare(k.ref, o.ref) }
 
-// find returns a symbol that is held, or on a page that can be. The text may share the
-// memory of a page.
-func (s *symbolReader) find(ctx context.Context, ref uint64) (text string, found bool, err error) {
-	if s.last != nil && s.last.spans(ref) {
-		text, found = s.last.symbol(ref)
-		return text, found, nil
-	}
-	i, _ := slices.BinarySearchFunc(s.pages, ref, func(p *page, ref uint64) int { return cmp.Compare(p.number(p.len()-1, 0), ref) })
+// symbolPlace is a key of texts. Two symbols that have the same one are the same text, of
+// whatever indexes they are; zero is none.
+type symbolPlace struct {
+	texts weak.Pointer[texts]
+	key   uint32
+}
+
+// page returns the page that spans a symbol if it is held, or can be; else nil.
+func (s *symbolReader) page(ctx context.Context, ref uint64) (*page, error) {
+	i, _ := slices.BinarySearch(s.lasts, ref)
 	if i < len(s.pages) && s.pages[i].spans(ref) {
-		s.last = s.pages[i]
-	} else {
-		if s.room <= 0 {
-			return "", false, nil
-		}
-		p, err := s.x.symbolLeaf(ctx, ref)
-		if err != nil || !p.spans(ref) {
-			return "", false, err
-		}
-		s.pages = slices.Insert(s.pages, i, p)
-		s.room -= p.memory()
-		s.last = p
+		return s.pages[i], nil
 	}
-	text, found = s.last.symbol(ref)
-	return text, found, nil
+	if s.room <= 0 {
+		return nil, nil
+	}
+	p, err := s.x.symbolLeaf(ctx, ref)
+	if err != nil || !p.spans(ref) {
+		return nil, err
+	}
+	s.pages = slices.Insert(s.pages, i, p)
+	s.lasts = slices.Insert(s.lasts, i, p.number(p.len()-1, 0))
+	s.room -= p.memory()
+	return p, nil
 }
 
 // holds reports whether a symbol is on a page that is held.
 func (s *symbolReader) holds(ref uint64) bool {
-	return slices.ContainsFunc(s.pages, func(p *page) bool { return p.spans(ref) })
+	i, _ := slices.BinarySearch(s.lasts, ref)
+	return i < len(s.pages) && s.pages[i].spans(ref)
 }
 
 // lookUp brings the symbols of entries that are not held yet, in the order in which the
