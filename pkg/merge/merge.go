@@ -1,8 +1,8 @@
 // Package merge makes one sorted set of series out of many.
 //
-// It stands on floor 3 and knows nothing but series. A loser tree finds the
-// next series with one comparison per level, and a series that only one set
-// has is handed on as it is.
+// It stands on floor 3 and knows nothing but series. A tournament finds the next
+// series with one comparison per level; inputs that stand at the same series move on
+// together, and a series that only one set has is handed on as it is.
 package merge
 
 import (
@@ -42,12 +42,13 @@ func Sets(sets ...series.Set) series.Set {
 
 type merged struct {
 	inputs []input
-	// losers[0] is the input that comes next; losers[i] is the input that lost the match at node i,
-	// whose children are the nodes 2i and 2i+1. Input j plays its first match at node (len(inputs)+j)/2.
-	losers []int
-	at     *series.Series
-	same   []*series.Series // those of several inputs that are the same series
-	err    error
+	// nodes are a tournament of the inputs: the children of node i are 2i and 2i+1, and the second half of
+	// them stands for the inputs in their order, and for none.
+	nodes []node
+	at    *series.Series
+	same  []*series.Series // those of several inputs that are the same series
+	again bool             // an input has the series once more
+	err   error
 
 	reclaims bool
 	room     []series.Chunk // that joined chunks lie in, if they are reclaimed
@@ -59,37 +60,28 @@ type input struct {
 	cur *series.Series
 }
 
-func (in *input) advance() error {
-	prev := in.cur
-	if !in.set.Next() {
-		in.cur = nil
-		return in.set.Err()
-	}
-	in.cur = in.set.At()
-	if prev != nil && series.Compare(prev, in.cur) > 0 {
-		return fmt.Errorf("merge series: %w: %s after %s", ErrUnsorted, in.cur.Labels, prev.Labels)
-	}
-	return nil
+// node is the outcome of a match.
+type node struct {
+	first *series.Series // nil if all inputs below have ended
+	// left and right say who stands at it.
+	left, right bool
 }
 
 func (m *merged) Next() bool {
-	if m.err == nil && m.losers == nil {
+	if m.err == nil && m.nodes == nil {
 		m.start()
 	}
 	if m.err != nil {
 		return false
 	}
-	m.at = m.inputs[m.losers[0]].cur
+	m.at = m.nodes[1].first
 	if m.at == nil {
 		return false
 	}
-	m.same = append(m.same[:0], m.at)
-	for m.advance() {
-		next := m.inputs[m.losers[0]].cur
-		if next == nil || series.Compare(m.at, next) != 0 {
-			break
-		}
-		m.same = append(m.same, next)
+	m.same = m.same[:0]
+	for m.again = true; m.again && m.err == nil; {
+		m.again = false
+		m.pass(1)
 	}
 	if len(m.same) > 1 {
 		m.at = m.join(m.same)
@@ -124,47 +116,78 @@ func (m *merged) Reclaim() {
 
 // start reads the first series of each input and plays all matches.
 func (m *merged) start() {
-	n := len(m.inputs)
-	winners := make([]int, 2*n)
+	leaves := 2 // the root has children
+	for leaves < len(m.inputs) {
+		leaves *= 2
+	}
+	m.nodes = make([]node, 2*leaves)
 	for i := range m.inputs {
-		if m.err = m.inputs[i].advance(); m.err != nil {
+		if m.err = m.next(i); m.err != nil {
 			return
 		}
-		winners[n+i] = i
+		m.nodes[leaves+i].first = m.inputs[i].cur
 	}
-	m.losers = make([]int, n)
-	for node := n - 1; node > 0; node-- {
-		a, b := winners[2*node], winners[2*node+1]
-		if m.less(b, a) {
-			a, b = b, a
-		}
-		winners[node], m.losers[node] = a, b
+	for i := leaves - 1; i > 0; i-- {
+		m.play(i)
 	}
-	m.losers[0] = winners[1]
 }
 
-// advance moves the winning input on and reports whether that worked.
-func (m *merged) advance() bool {
-	winner := m.losers[0]
-	if m.err = m.inputs[winner].advance(); m.err != nil {
-		return false
+// pass moves on the inputs below a node that stand at its series, which become part of same.
+func (m *merged) pass(i int) {
+	n := &m.nodes[i]
+	if leaf := i - len(m.nodes)/2; leaf >= 0 {
+		m.same = append(m.same, n.first)
+		m.err = m.next(leaf)
+		n.first = m.inputs[leaf].cur
+		return
 	}
-	for node := (len(m.inputs) + winner) / 2; node > 0; node /= 2 {
-		if m.less(m.losers[node], winner) {
-			m.losers[node], winner = winner, m.losers[node]
-		}
+	if n.left {
+		m.pass(2 * i)
 	}
-	m.losers[0] = winner
-	return true
+	if n.right && m.err == nil {
+		m.pass(2*i + 1)
+	}
+	m.play(i)
 }
 
-// less orders inputs by their current series, ended ones last, ties by position.
-func (m *merged) less(a, b int) bool {
-	x, y := m.inputs[a].cur, m.inputs[b].cur
-	if x == nil || y == nil {
-		return x != nil
+// next moves an input on.
+func (m *merged) next(i int) error {
+	in := &m.inputs[i]
+	prev := in.cur
+	if !in.set.Next() {
+		in.cur = nil
+		return in.set.Err()
 	}
-	return cmp.Or(series.Compare(x, y), cmp.Compare(a, b)) < 0
+	in.cur = in.set.At()
+	if prev == nil {
+		return nil
+	}
+	c := series.Compare(prev, in.cur)
+	if c > 0 {
+		return fmt.Errorf("merge series: %w: %s after %s", ErrUnsorted, in.cur.Labels, prev.Labels)
+	}
+	m.again = m.again || c == 0
+	return nil
+}
+
+// play finds out which series comes first below a node.
+func (m *merged) play(i int) {
+	left, right := m.nodes[2*i].first, m.nodes[2*i+1].first
+	c := 0
+	switch {
+	case right == nil:
+		c = -1
+	case left == nil:
+		c = 1
+	default:
+		c = series.Compare(left, right)
+	}
+	n := &m.nodes[i]
+	if n.left, n.right = c <= 0, c >= 0; n.left {
+		n.first = left
+	} else {
+		n.first = right
+	}
 }
 
 func (m *merged) At() *series.Series { return m.at }
