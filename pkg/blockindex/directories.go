@@ -26,10 +26,10 @@ type Directories struct {
 	spares  sync.Pool // of *spare
 	tails   sync.Pool // of *[]byte, in which tails of indexes were
 	scratch sync.Pool // of *pageScratch
+	texts   *sharedTexts
 
 	mu     sync.Mutex
 	pages  map[pageKey]*list.Element // of *keptPage
-	texts  sharedTexts               // of these pages
 	recent *list.List                // of *keptPage, the one used last in front
 	bytes  int64
 	opened uint64  // indexes so far
@@ -56,7 +56,7 @@ func NewDirectories(dir string, maxBytes int64, reg prometheus.Registerer) (*Dir
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make folder of page directories: %w", err)
 	}
-	d := &Directories{dir: dir, most: maxBytes, metrics: newMetrics(reg), pages: map[pageKey]*list.Element{}, texts: sharedTexts{}, recent: list.New()}
+	d := &Directories{dir: dir, most: maxBytes, metrics: newMetrics(reg), pages: map[pageKey]*list.Element{}, texts: newSharedTexts(), recent: list.New()}
 	// What was being written when the process ended is of no use.
 	return d, d.remove(func(name string) bool { return strings.HasSuffix(name, suffix) })
 }
@@ -94,13 +94,6 @@ func (d *Directories) cached(k pageKey) *page {
 	}
 	d.recent.MoveToFront(e)
 	return e.Value.(*keptPage).page
-}
-
-// findTexts returns texts for a page with these keys.
-func (d *Directories) findTexts(keys []byte, ends []uint32) *texts {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.texts.find(keys, ends)
 }
 
 // keep puts a page into memory and makes room for it.
@@ -189,7 +182,7 @@ func (x *Index) readPage(off, size uint64) (*page, error) {
 	if _, err := f.ReadAt(scratch.page, int64(off)); err != nil {
 		return nil, err
 	}
-	return scratch.decode(x.dirs.findTexts)
+	return scratch.decode(x.dirs.texts.find)
 }
 
 // repair makes the directory again, unless somebody else just did, and reads a page of it.

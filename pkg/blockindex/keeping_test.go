@@ -11,7 +11,7 @@ import (
 // others, and counts what those take that pages have.
 func TestMemoryOfSharedTextsIsCountedOnce(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	shared := sharedTexts{}
+	shared := newSharedTexts()
 	used := map[*texts]int{}
 	var pages []*texts
 	var counted, same int64

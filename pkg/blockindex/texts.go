@@ -2,6 +2,7 @@ package blockindex
 
 import (
 	"slices"
+	"sync"
 	"unsafe"
 	"weak"
 
@@ -35,8 +36,11 @@ func (t *texts) memory() int64 {
 	return int64(unsafe.Sizeof(*t)) + int64(len(t.all)+4*cap(t.ends))
 }
 
-// sharedTexts are the texts of the pages that are kept in memory. It is not safe for concurrent use.
-type sharedTexts map[uint64]*keptTexts // by the hash
+// sharedTexts are the texts of the pages that are kept in memory. It is safe for concurrent use.
+type sharedTexts struct {
+	mu     sync.Mutex
+	byHash map[uint64]*keptTexts
+}
 
 // keptTexts are texts that so many pages have.
 type keptTexts struct {
@@ -44,10 +48,12 @@ type keptTexts struct {
 	pages int
 }
 
+func newSharedTexts() *sharedTexts { return &sharedTexts{byHash: map[uint64]*keptTexts{}} }
+
 // find returns the texts with these keys if a page that is kept has them, or makes new ones.
-func (s sharedTexts) find(all []byte, ends []uint32) *texts {
+func (s *sharedTexts) find(all []byte, ends []uint32) *texts {
 	hash := xxhash.Sum64(all)
-	if k := s[hash]; k != nil && k.all == string(all) && slices.Equal(k.ends, ends) {
+	if k := s.kept(hash); k != nil && k.all == string(all) && slices.Equal(k.ends, ends) {
 		return k.texts
 	}
 	t := &texts{all: string(all), ends: slices.Clone(ends), hash: hash}
@@ -55,12 +61,20 @@ func (s sharedTexts) find(all []byte, ends []uint32) *texts {
 	return t
 }
 
+func (s *sharedTexts) kept(hash uint64) *keptTexts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byHash[hash]
+}
+
 // take notes that one more page has t, and returns how much more memory that is.
-func (s sharedTexts) take(t *texts) int64 {
-	k := s[t.hash]
+func (s *sharedTexts) take(t *texts) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.byHash[t.hash]
 	switch {
 	case k == nil:
-		s[t.hash] = &keptTexts{t, 1}
+		s.byHash[t.hash] = &keptTexts{t, 1}
 	case k.texts == t:
 		k.pages++
 		return 0
@@ -69,12 +83,14 @@ func (s sharedTexts) take(t *texts) int64 {
 }
 
 // drop is the reverse of take.
-func (s sharedTexts) drop(t *texts) int64 {
-	if k := s[t.hash]; k != nil && k.texts == t {
+func (s *sharedTexts) drop(t *texts) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.byHash[t.hash]; k != nil && k.texts == t {
 		if k.pages--; k.pages > 0 {
 			return 0
 		}
-		delete(s, t.hash)
+		delete(s.byHash, t.hash)
 	}
 	return t.memory()
 }
