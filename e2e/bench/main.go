@@ -97,12 +97,12 @@ func run(ctx context.Context, args []string, out, log io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, data.Close()) }()
 
-	reports := make([]*report, o.runs)
+	var reports []*report
 	var errs []error
-	for i := range reports {
-		reports[i] = &report{}
-		b := &bench{data: data, report: reports[i], logf: logf, load: o.load}
+	for len(reports) < o.runs && (len(reports) == 0 || ctx.Err() == nil) {
+		b := &bench{data: data, report: &report{}, logf: logf, load: o.load}
 		errs = append(errs, b.measureAll(ctx, o.groups))
+		reports = append(reports, b.report)
 	}
 	return errors.Join(append(errs, medians(reports).write(out, subjects()))...)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -33,7 +34,7 @@ func all(runs []*report, r *row) (same []*row) {
 
 // typical is what rows, of which there is one at least, have in common.
 func typical(rows []*row) *row {
-	slices.SortFunc(rows, func(a, b *row) int { return int(a.cpu - b.cpu) })
+	slices.SortFunc(rows, func(a, b *row) int { return cmp.Compare(a.cpu, b.cpu) })
 	t := *rows[len(rows)/2]
 	median := func(of func(*row) time.Duration) time.Duration {
 		times := make([]time.Duration, len(rows))

@@ -85,22 +85,18 @@ func directories(t testing.TB, dir string, bytes int64) *blockindex.Directories 
 // open opens the index file at path.
 func open(t testing.TB, path string) (*blockindex.Index, *memory) {
 	t.Helper()
-	content, err := os.ReadFile(path)
-	check(t, err)
-	src := &memory{content: content}
-	x, err := directories(t, t.TempDir(), 1<<20).Open(context.Background(), "x", src, 0)
-	check(t, err)
-	return x, src
+	return openIn(t, directories(t, t.TempDir(), 1<<20), path)
 }
 
-// openIn opens the index file at path in page directories that others use as well.
-func openIn(t testing.TB, d *blockindex.Directories, path string) *blockindex.Index {
+// openIn opens the index file at path in page directories that others may use as well.
+func openIn(t testing.TB, d *blockindex.Directories, path string) (*blockindex.Index, *memory) {
 	t.Helper()
 	content, err := os.ReadFile(path)
 	check(t, err)
-	x, err := d.Open(context.Background(), strings.ReplaceAll(path, string(filepath.Separator), "-"), &memory{content: content}, 0)
+	src := &memory{content: content}
+	x, err := d.Open(context.Background(), strings.ReplaceAll(path, string(filepath.Separator), "-"), src, 0)
 	check(t, err)
-	return x
+	return x, src
 }
 
 // prometheusTestdata is a directory of test data in the Prometheus module.

@@ -29,7 +29,7 @@ func sharers(t *testing.T, seed uint64, shared *blockindex.SharedLabels) []*shar
 	all := randomSeries(2500, int64(seed))
 	added := []labels.Labels{labels.EmptyLabels(), labels.FromStrings("few", "added", "zone", "x"), labels.FromStrings("few", "added", "zone", "y")}
 	out := make([]*sharer, 6)
-	dirs := directories(t, t.TempDir(), 1<<20)
+	common := directories(t, t.TempDir(), 1<<20)
 	for i := range out {
 		s := &sharer{added: added[i%len(added)]}
 		lacks := 0
@@ -45,11 +45,11 @@ func sharers(t *testing.T, seed uint64, shared *blockindex.SharedLabels) []*shar
 			}
 			s.all = append(s.all, one)
 		}
-		path := writeIndex(t, s.all, fmt.Sprintf("a symbol of index %d alone", i))
-		x, _ := open(t, path)
-		if i%3 != 0 {
-			x = openIn(t, dirs, path)
+		dirs := common
+		if i%3 == 0 {
+			dirs = directories(t, t.TempDir(), 1<<20)
 		}
+		x, _ := openIn(t, dirs, writeIndex(t, s.all, fmt.Sprintf("a symbol of index %d alone", i)))
 		selected, err := x.Select(t.Context())
 		check(t, err)
 		s.reader = x.Series(selected)

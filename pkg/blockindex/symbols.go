@@ -38,8 +38,8 @@ type symbolPlace struct {
 
 // page returns the page that spans a symbol if it is held, or can be; else nil.
 func (s *symbolReader) page(ctx context.Context, ref uint64) (*page, error) {
-	i, _ := slices.BinarySearch(s.lasts, ref)
-	if i < len(s.pages) && s.pages[i].spans(ref) {
+	i, ok := s.find(ref)
+	if ok {
 		return s.pages[i], nil
 	}
 	if s.room <= 0 {
@@ -55,10 +55,10 @@ func (s *symbolReader) page(ctx context.Context, ref uint64) (*page, error) {
 	return p, nil
 }
 
-// holds reports whether a symbol is on a page that is held.
-func (s *symbolReader) holds(ref uint64) bool {
-	i, _ := slices.BinarySearch(s.lasts, ref)
-	return i < len(s.pages) && s.pages[i].spans(ref)
+// find says which page that is held spans a symbol, or would stand there.
+func (s *symbolReader) find(ref uint64) (i int, ok bool) {
+	i, _ = slices.BinarySearch(s.lasts, ref)
+	return i, i < len(s.pages) && s.pages[i].spans(ref)
 }
 
 // lookUp brings the symbols of entries that are not held yet, in the order in which the
@@ -73,10 +73,12 @@ func (s *symbolReader) lookUp(ctx context.Context, entries []rawEntry, most int)
 		d := decoder{b: entries[i].body}
 		pairs = d.pairs(pairs[:0]) // of an entry that ends early those that are there; who takes it says so
 		for _, ref := range pairs {
-			if k := s.at(ref); k.ref != ref && !s.holds(ref) { // else it has the text, or the batch will
-				*k = knownSymbol{ref: ref}
-				s.batch = append(s.batch, *k)
+			k := s.at(ref)
+			if _, held := s.find(ref); k.ref == ref || held { // it has the text, or the batch will
+				continue
 			}
+			*k = knownSymbol{ref: ref}
+			s.batch = append(s.batch, *k)
 		}
 	}
 	slices.SortFunc(s.batch, knownSymbol.compare)

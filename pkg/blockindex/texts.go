@@ -17,7 +17,8 @@ type texts struct {
 	hash uint64   // of all
 	// self is equal for no others, also when these texts are gone. So a symbol is known by it and
 	// by its place, without a look at the text.
-	self weak.Pointer[texts]
+	self  weak.Pointer[texts]
+	pages int // that are kept and have them, as sharedTexts counts
 }
 
 func (t *texts) len() int { return len(t.ends) }
@@ -39,29 +40,23 @@ func (t *texts) memory() int64 {
 // sharedTexts are the texts of the pages that are kept in memory. It is safe for concurrent use.
 type sharedTexts struct {
 	mu     sync.Mutex
-	byHash map[uint64]*keptTexts
+	byHash map[uint64]*texts
 }
 
-// keptTexts are texts that so many pages have.
-type keptTexts struct {
-	*texts
-	pages int
-}
-
-func newSharedTexts() *sharedTexts { return &sharedTexts{byHash: map[uint64]*keptTexts{}} }
+func newSharedTexts() *sharedTexts { return &sharedTexts{byHash: map[uint64]*texts{}} }
 
 // find returns the texts with these keys if a page that is kept has them, or makes new ones.
 func (s *sharedTexts) find(all []byte, ends []uint32) *texts {
 	hash := xxhash.Sum64(all)
 	if k := s.kept(hash); k != nil && k.all == string(all) && slices.Equal(k.ends, ends) {
-		return k.texts
+		return k
 	}
 	t := &texts{all: string(all), ends: slices.Clone(ends), hash: hash}
 	t.self = weak.Make(t)
 	return t
 }
 
-func (s *sharedTexts) kept(hash uint64) *keptTexts {
+func (s *sharedTexts) kept(hash uint64) *texts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.byHash[hash]
@@ -71,25 +66,23 @@ func (s *sharedTexts) kept(hash uint64) *keptTexts {
 func (s *sharedTexts) take(t *texts) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.byHash[t.hash]
-	switch {
-	case k == nil:
-		s.byHash[t.hash] = &keptTexts{t, 1}
-	case k.texts == t:
-		k.pages++
+	if s.byHash[t.hash] == nil {
+		s.byHash[t.hash] = t
+	}
+	if t.pages++; t.pages > 1 {
 		return 0
 	}
-	return t.memory() // also of those that others with this hash keep from being shared
+	return t.memory()
 }
 
 // drop is the reverse of take.
 func (s *sharedTexts) drop(t *texts) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if k := s.byHash[t.hash]; k != nil && k.texts == t {
-		if k.pages--; k.pages > 0 {
-			return 0
-		}
+	if t.pages--; t.pages > 0 {
+		return 0
+	}
+	if s.byHash[t.hash] == t { // and not others with this hash
 		delete(s.byHash, t.hash)
 	}
 	return t.memory()

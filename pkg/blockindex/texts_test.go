@@ -40,7 +40,8 @@ func pageBytes(t *testing.T, most int64, rounds int, all ...[]testSeries) (bytes
 	check(t, err)
 	var indexes []*blockindex.Index
 	for _, one := range all {
-		indexes = append(indexes, openIn(t, d, writeIndex(t, one)))
+		x, _ := openIn(t, d, writeIndex(t, one))
+		indexes = append(indexes, x)
 	}
 	for range rounds {
 		for i, x := range indexes {

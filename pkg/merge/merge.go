@@ -33,17 +33,13 @@ func Sets(sets ...series.Set) series.Set {
 	if len(sets) == 0 {
 		return series.EmptySet()
 	}
-	m := &merged{inputs: make([]input, len(sets))}
-	for i, s := range sets {
-		m.inputs[i].set = s
-	}
-	return m
+	return &merged{inputs: sets}
 }
 
 type merged struct {
-	inputs []input
-	// nodes are a tournament of the inputs: the children of node i are 2i and 2i+1, and the second half of
-	// them stands for the inputs in their order, and for none.
+	inputs []series.Set
+	// nodes are a tournament of the inputs: the children of node i are 2i and 2i+1, and the leaves, the second
+	// half, are the inputs in their order, and none.
 	nodes []node
 	at    *series.Series
 	same  []*series.Series // those of several inputs that are the same series
@@ -54,16 +50,10 @@ type merged struct {
 	room     []series.Chunk // that joined chunks lie in, if they are reclaimed
 }
 
-// input is a set with the series it stands at, nil at its end.
-type input struct {
-	set series.Set
-	cur *series.Series
-}
-
-// node is the outcome of a match.
+// node is the outcome of a match, or an input.
 type node struct {
-	first *series.Series // nil if all inputs below have ended
-	// left and right say who stands at it.
+	first *series.Series // at which an input stands; nil if all inputs below have ended
+	// left and right say which children have it.
 	left, right bool
 }
 
@@ -125,7 +115,6 @@ func (m *merged) start() {
 		if m.err = m.next(i); m.err != nil {
 			return
 		}
-		m.nodes[leaves+i].first = m.inputs[i].cur
 	}
 	for i := leaves - 1; i > 0; i-- {
 		m.play(i)
@@ -138,7 +127,6 @@ func (m *merged) pass(i int) {
 	if leaf := i - len(m.nodes)/2; leaf >= 0 {
 		m.same = append(m.same, n.first)
 		m.err = m.next(leaf)
-		n.first = m.inputs[leaf].cur
 		return
 	}
 	if n.left {
@@ -152,19 +140,19 @@ func (m *merged) pass(i int) {
 
 // next moves an input on.
 func (m *merged) next(i int) error {
-	in := &m.inputs[i]
-	prev := in.cur
-	if !in.set.Next() {
-		in.cur = nil
-		return in.set.Err()
+	in, leaf := m.inputs[i], &m.nodes[len(m.nodes)/2+i]
+	prev := leaf.first
+	if !in.Next() {
+		leaf.first = nil
+		return in.Err()
 	}
-	in.cur = in.set.At()
+	leaf.first = in.At()
 	if prev == nil {
 		return nil
 	}
-	c := series.Compare(prev, in.cur)
+	c := series.Compare(prev, leaf.first)
 	if c > 0 {
-		return fmt.Errorf("merge series: %w: %s after %s", ErrUnsorted, in.cur.Labels, prev.Labels)
+		return fmt.Errorf("merge series: %w: %s after %s", ErrUnsorted, leaf.first.Labels, prev.Labels)
 	}
 	m.again = m.again || c == 0
 	return nil
@@ -195,7 +183,7 @@ func (m *merged) At() *series.Series { return m.at }
 func (m *merged) Err() error {
 	errs := []error{m.err}
 	for _, in := range m.inputs {
-		if err := in.set.Err(); err != nil && !errors.Is(m.err, err) {
+		if err := in.Err(); err != nil && !errors.Is(m.err, err) {
 			errs = append(errs, err)
 		}
 	}
@@ -205,7 +193,7 @@ func (m *merged) Err() error {
 func (m *merged) Warnings() annotations.Annotations {
 	var all annotations.Annotations
 	for _, in := range m.inputs {
-		all.Merge(in.set.Warnings())
+		all.Merge(in.Warnings())
 	}
 	return all
 }
