@@ -114,6 +114,9 @@ func (a anyHistogram) addTo(sum, scratch *histogram.FloatHistogram) error {
 	switch {
 	case !a.layout().equal(anyHistogram{floats: sum}.layout()):
 		other := a.float(scratch)
+		if hasEmpty(sum.PositiveSpans) || hasEmpty(sum.NegativeSpans) {
+			sum.Compact(0) // Add looks for a bucket in the first span, also in an empty one
+		}
 		if _, _, _, err := sum.Add(other); err != nil {
 			return fmt.Errorf("add histograms of schemas %d and %d: %w", sum.Schema, other.Schema, err)
 		}
@@ -132,6 +135,11 @@ func (a anyHistogram) addTo(sum, scratch *histogram.FloatHistogram) error {
 		addCounts(sum.NegativeBuckets, a.floats.NegativeBuckets)
 	}
 	return nil
+}
+
+// hasEmpty reports whether a span has no buckets, as no writer makes one.
+func hasEmpty(spans []histogram.Span) bool {
+	return slices.ContainsFunc(spans, func(s histogram.Span) bool { return s.Length == 0 })
 }
 
 // addDeltas adds buckets that are given as their difference from the one before.
