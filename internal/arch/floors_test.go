@@ -39,6 +39,7 @@ func plan() map[string]rule {
 		"internal/cputest": {beside, ""},
 		"daemon":           {beside, ""},
 		"garbage":          {beside, ""},
+		"panics":           {beside, ""},
 
 		"bucket":                   {storage, "bucket/s3 bucket/internal/contract"},
 		"bucket/internal/contract": {storage, ""},
@@ -64,17 +65,17 @@ func plan() map[string]rule {
 		"blockscan":   {blocks, "block series chunkcodec aggrchunk"},
 		"blockview":   {blocks, "block"},
 
-		"storeapi":         {wires, "block series chunkcodec aggrchunk storeapi/storepb"},
+		"storeapi":         {wires, "panics block series chunkcodec aggrchunk storeapi/storepb"},
 		"storeapi/storepb": {wires, ""},
 		"proxyapi":         {wires, "proxyapi/proxypb storeapi/storepb"},
 		"proxyapi/proxypb": {wires, "storeapi/storepb"},
 		"promclient":       {wires, ""},
 
 		"sidecar":        {engines, "bucket block blockio blockindex pagecache series aggrchunk merge storeapi proxyapi promclient"},
-		"store":          {engines, "bucket block blockview series blockindex pagecache aggrchunk merge storeapi"},
-		"query":          {engines, "block series chunkcodec aggrchunk merge dedup storeapi proxyapi query/columnar"},
+		"store":          {engines, "panics bucket block blockview series blockindex pagecache aggrchunk merge storeapi"},
+		"query":          {engines, "panics block series chunkcodec aggrchunk merge dedup storeapi proxyapi query/columnar"},
 		"query/columnar": {engines, "series chunkcodec aggrchunk dedup"},
-		"compact":        {engines, "bucket block blockview blockio blockindex blockwriter pagecache planner series aggrchunk merge dedup downsample"},
+		"compact":        {engines, "panics bucket block blockview blockio blockindex blockwriter pagecache planner series aggrchunk merge dedup downsample"},
 		"bucketops":      {engines, belowWires},
 
 		"query/promapi": {face, "query"},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/downsample"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -77,7 +78,7 @@ func (e *Executor) end(all forms, err error) (written forms) {
 // add makes the next series of the first form, unless that was given up.
 func (fs forms) add(s *series.Series, known downsample.Decoded) {
 	if len(fs) > 0 && fs[0].err == nil {
-		fs[0].err = fs[0].from.AddDecoded(s, known)
+		fs[0].err = panics.Caught(func() error { return fs[0].from.AddDecoded(s, known) })
 	}
 }
 

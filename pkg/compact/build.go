@@ -17,6 +17,7 @@ import (
 	"github.com/varve-io/varve/pkg/dedup"
 	"github.com/varve-io/varve/pkg/downsample"
 	"github.com/varve-io/varve/pkg/merge"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/planner"
 	"github.com/varve-io/varve/pkg/series"
 )
@@ -237,7 +238,7 @@ func (e *Executor) write(ctx context.Context, o output) (*draft, forms, error) {
 		return nil, nil, err
 	}
 	begun := e.begin(ctx, o, symbols)
-	err = o.write(ctx, sources, tee{d.recorder, begun})
+	err = panics.Caught(func() error { return o.write(ctx, sources, tee{d.recorder, begun}) })
 	if err == nil && d.lacksAll() {
 		err = errEmpty
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/panics"
 )
 
 // reason is what is wrong with a block, for machines: it stands in marks, metrics
@@ -58,8 +59,9 @@ func damagedf(r reason, format string, args ...any) error {
 }
 
 // inPart gives the damage in a part of a block its reason, unless it has a finer one.
+// What makes the reading of one part panic is damage.
 func inPart(r reason, err error) error {
-	if errors.Is(err, block.ErrCorrupt) && !errors.As(err, new(*damage)) {
+	if (errors.Is(err, block.ErrCorrupt) || errors.Is(err, panics.Err)) && !errors.As(err, new(*damage)) {
 		return &damage{r, err}
 	}
 	return err

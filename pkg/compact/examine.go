@@ -12,6 +12,7 @@ import (
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
 	"github.com/varve-io/varve/pkg/bucket"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -61,21 +62,28 @@ func (e *Executor) examineOne(ctx context.Context, m *block.Meta) error {
 		return err
 	}
 	defer s.Close()
-	var last *series.Series
 	set := s.set(ctx, nil)
+	if err := panics.Caught(func() error { return examineSeries(m, set) }); err != nil {
+		return inBlock(m.ULID, inPart(chunkUnreadable, err))
+	}
+	return set.Err()
+}
+
+func examineSeries(m *block.Meta, set series.Set) error {
+	var last *series.Series
 	for set.Next() {
 		cur := set.At()
 		if last != nil && series.Compare(last, cur) > 0 {
-			return inBlock(m.ULID, damagedf(seriesOrder, "series %s comes after %s", cur.Labels, last.Labels))
+			return damagedf(seriesOrder, "series %s comes after %s", cur.Labels, last.Labels)
 		}
 		for _, c := range cur.Chunks {
 			if err := examineChunk(m, c); err != nil {
-				return inBlock(m.ULID, fmt.Errorf("chunk at %d of %s: %w", c.MinTime, cur.Labels, err))
+				return fmt.Errorf("chunk at %d of %s: %w", c.MinTime, cur.Labels, err)
 			}
 		}
 		last = cur
 	}
-	return set.Err()
+	return nil
 }
 
 func examineChunk(m *block.Meta, c series.Chunk) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
 	"github.com/varve-io/varve/pkg/blockwriter"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/planner"
 )
 
@@ -56,7 +57,8 @@ func kindOf(j planner.Job) string {
 func (e task) do(ctx context.Context, jobs []planner.Job) error {
 	kind := kindOf(jobs[0])
 	began := time.Now()
-	err := leaseEnd(ctx, e.run(withProgress(ctx, e.moved), jobs))
+	err := panics.Caught(func() error { return e.run(withProgress(ctx, e.moved), jobs) })
+	err = leaseEnd(ctx, err)
 	for _, j := range jobs {
 		switch {
 		case err == nil:

@@ -19,6 +19,7 @@ import (
 	"github.com/varve-io/varve/pkg/blockio"
 	"github.com/varve-io/varve/pkg/blockwriter"
 	"github.com/varve-io/varve/pkg/bucket"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -107,7 +108,7 @@ func openSource(ctx context.Context, bkt bucket.Reader, meta *block.Meta, r read
 		return nil, inBlock(meta.ULID, err)
 	}
 	s := &source{meta: meta, files: files, symbols: symbols}
-	if err := s.open(ctx); err != nil {
+	if err := panics.Caught(func() error { return s.open(ctx) }); err != nil {
 		files.Close()
 		return nil, inBlock(meta.ULID, inPart(indexUnreadable, err))
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockio"
 	"github.com/varve-io/varve/pkg/bucket"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -21,7 +22,7 @@ import (
 // at whether postings and series say the same, and at whether the bytes of these chunks
 // are those that were written.
 func (e *Executor) verify(ctx context.Context, d *draft) error {
-	if err := verify(ctx, e.bkt, d); err != nil {
+	if err := panics.Caught(func() error { return verify(ctx, e.bkt, d) }); err != nil {
 		return fmt.Errorf("verify block %s before it counts: %w", d.meta.ULID, err)
 	}
 	return nil
@@ -125,7 +126,8 @@ func pick(n int, set *sourceSet) picked {
 }
 
 // compare reads the chunks of a series of the block s, which it closes.
-func (d *draft) compare(ctx context.Context, s *source, p picked) error {
+func (d *draft) compare(ctx context.Context, s *source, p picked) (err error) {
+	defer panics.Recovered(&err)
 	defer s.Close()
 	set := &sourceSet{ctx: ctx, source: s}
 	set.segment, _ = p.metas[0].ref.Unpack() // whose header is looked at once for all

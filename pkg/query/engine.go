@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/util/stats"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
 
@@ -85,7 +86,7 @@ func (e *Engine) ParseSelectors(expr string) ([][]*labels.Matcher, error) {
 var ErrBadQuery = errors.New("invalid query")
 
 // ErrInternal marks a request that ended in a panic.
-var ErrInternal = storeapi.ErrInternal
+var ErrInternal = panics.Err
 
 // Answer is the result of a query. Close it when the value is not used any more.
 type Answer struct {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/varve-io/varve/pkg/merge"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
@@ -284,7 +285,7 @@ func (f *Fanout) labels(ctx context.Context, req *storeapi.LabelsRequest, call l
 			defer cancel()
 			a := &answers[i]
 			func() {
-				defer storeapi.Recovered(&a.err)
+				defer panics.Recovered(&a.err)
 				a.found, a.warnings, a.err = call(limited, e.Peer, &forwarded)
 			}()
 			if a.err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/proxyapi"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
@@ -183,7 +184,7 @@ func ask[C, T any](ctx context.Context, q question, call func(context.Context, E
 			limited, cancel := context.WithTimeout(ctx, q.fanout.opts.ResponseTimeout)
 			defer cancel()
 			func() {
-				defer storeapi.Recovered(&errs[i])
+				defer panics.Recovered(&errs[i])
 				answers[i], warned[i], errs[i] = call(limited, e, client)
 			}()
 			warned[i], errs[i] = settle(ctx, describe(e.Address, e.Info), q.partial, errs[i], warned[i])

@@ -13,6 +13,7 @@ import (
 	"github.com/varve-io/varve/pkg/aggrchunk"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/dedup"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
@@ -148,7 +149,7 @@ func (q *querier) newSelection(hints *storage.SelectHints, matchers []*labels.Ma
 
 // fetch reads the whole answer into memory; its bytes are on the query's account.
 func (s *selection) fetch(ctx context.Context) (err error) {
-	defer storeapi.Recovered(&err)
+	defer panics.Recovered(&err)
 	if err := s.q.selects.Acquire(ctx, 1); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/proxyapi"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
@@ -58,7 +59,7 @@ func (f *Fanout) openStream(ctx context.Context, fail context.CancelCauseFunc, e
 
 // read collects the endpoint's series and returns the error that ended them.
 func (s *stream) read(ctx context.Context, f *Fanout, e Endpoint, req *storeapi.Request) (err error) {
-	defer storeapi.Recovered(&err)
+	defer panics.Recovered(&err)
 	selector := selectorText(req.Matchers)
 	ctx, end := s.follow(ctx, e.Address, selector)
 	defer end()

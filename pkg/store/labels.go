@@ -18,6 +18,7 @@ import (
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockindex"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
 
@@ -227,11 +228,12 @@ func (l *labelsRequest) answer(ctx context.Context, add func(context.Context, co
 func (l *labelsRequest) gather(ctx context.Context, blocks []concerned, add func(context.Context, concerned) error) error {
 	eg, ectx := errgroup.WithContext(ctx)
 	eg.SetLimit(4 * runtime.GOMAXPROCS(0))
+	look := func(c concerned) error { return panics.Caught(func() error { return add(ectx, c) }) }
 	for _, c := range blocks {
 		eg.Go(func() error {
-			err := add(ectx, c)
+			err := look(c)
 			for _, heir := range l.heirs(c, err) {
-				if err = add(ectx, heir); err != nil {
+				if err = look(heir); err != nil {
 					break
 				}
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/blockindex"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
 
@@ -48,7 +49,8 @@ func (g *Gateway) estimate(ctx context.Context, blocks []concerned, fn func(cont
 	eg, ctx := errgroup.WithContext(unlimited(ctx))
 	eg.SetLimit(atOnce)
 	for _, c := range blocks {
-		eg.Go(func() error {
+		eg.Go(func() (err error) {
+			defer panics.Recovered(&err)
 			index, err := c.block.openIndex(ctx, g)
 			if err != nil {
 				return err

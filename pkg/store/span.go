@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/varve-io/varve/pkg/pagecache"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -155,7 +156,11 @@ func (s *blockStream) load(ctx context.Context, next *span, from chunkReader) {
 	if next.wanted == nil {
 		return
 	}
-	if next.lease, next.err = s.fill(ctx, next.room.chunks, next.wanted, from); next.err == nil {
+	next.err = panics.Caught(func() (err error) {
+		next.lease, err = s.fill(ctx, next.room.chunks, next.wanted, from)
+		return err
+	})
+	if next.err == nil {
 		next.series = s.whole(next.series)
 	}
 	select {

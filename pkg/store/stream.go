@@ -14,6 +14,7 @@ import (
 	"github.com/varve-io/varve/pkg/blockindex"
 	"github.com/varve-io/varve/pkg/merge"
 	"github.com/varve-io/varve/pkg/pagecache"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
@@ -81,7 +82,7 @@ func (s *blockStream) run(ctx context.Context) {
 	}
 	defer s.r.workers.Release(1)
 	defer s.stream.Close()
-	s.err = s.read(ctx)
+	s.err = panics.Caught(func() error { return s.read(ctx) })
 }
 
 // read streams the block: matchers, postings, series entries, chunks. A span never

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 )
 
@@ -47,7 +48,7 @@ func TestAPanicWhileAFrameIsDecodedEndsItsStreamAlone(t *testing.T) {
 				t.Fatalf("client: %v", err)
 			}
 			_, _, err = series.Collect(c.Series(WithDraw(t.Context(), tc.draw), anything()))
-			if !errors.Is(err, ErrInternal) || !strings.Contains(err.Error(), "panics_test.go:") || !strings.Contains(err.Error(), "peer:10901") {
+			if !errors.Is(err, panics.Err) || !strings.Contains(err.Error(), "panics_test.go:") || !strings.Contains(err.Error(), "peer:10901") {
 				t.Errorf("got error %v, want an internal one that names the peer and the place", err)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/varve-io/varve/pkg/block"
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/series"
 	"github.com/varve-io/varve/pkg/storeapi/storepb"
 )
@@ -107,7 +108,7 @@ func (r *receiver) run(ctx context.Context, req *storepb.SeriesRequest, out chan
 var errSilent = errors.New("no answer in time")
 
 func (r *receiver) receive(ctx context.Context, req *storepb.SeriesRequest, out chan<- received) (err error) {
-	defer Recovered(&err)
+	defer panics.Recovered(&err)
 	timer := r.watch()
 	defer timer.Stop()
 	stream, err := r.client.store.Series(ctx, req)
