@@ -32,14 +32,15 @@ func plan() map[string]rule {
 		allWires   = "storeapi proxyapi promclient"
 	)
 	return map[string]rule{
-		"internal/arch":    {beside, ""},
-		"internal/golden":  {beside, ""},
-		"internal/cmdtest": {beside, "daemon"},
-		"internal/logtest": {beside, ""},
-		"internal/cputest": {beside, ""},
-		"daemon":           {beside, ""},
-		"garbage":          {beside, ""},
-		"panics":           {beside, ""},
+		"internal/arch":       {beside, ""},
+		"internal/golden":     {beside, ""},
+		"internal/cmdtest":    {beside, "daemon"},
+		"internal/logtest":    {beside, ""},
+		"internal/cputest":    {beside, ""},
+		"internal/metrictest": {beside, ""},
+		"daemon":              {beside, ""},
+		"garbage":             {beside, ""},
+		"panics":              {beside, ""},
 
 		"bucket":                   {storage, "bucket/s3 bucket/internal/contract"},
 		"bucket/internal/contract": {storage, ""},

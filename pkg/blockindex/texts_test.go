@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunks"
 
+	"github.com/varve-io/varve/internal/metrictest"
 	"github.com/varve-io/varve/pkg/blockindex"
 )
 
@@ -50,13 +51,7 @@ func pageBytes(t *testing.T, most int64, rounds int, all ...[]testSeries) (bytes
 			if n := readEntries(t, x, s); n != len(all[i]) {
 				t.Fatalf("index %d: got %d series, want %d", i, n, len(all[i]))
 			}
-			families, err := reg.Gather()
-			check(t, err)
-			for _, f := range families {
-				if f.GetName() == "varve_blockindex_page_bytes" {
-					bytes = append(bytes, f.Metric[0].GetGauge().GetValue())
-				}
-			}
+			bytes = append(bytes, metrictest.Value(t, reg, "varve_blockindex_page_bytes"))
 		}
 	}
 	return bytes

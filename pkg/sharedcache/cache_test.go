@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/varve-io/varve/internal/logtest"
+	"github.com/varve-io/varve/internal/metrictest"
 	"github.com/varve-io/varve/pkg/sharedcache"
 )
 
@@ -184,18 +185,7 @@ func TestServersThatAreGoneCostMissesAndComeBack(t *testing.T) {
 // value returns a metric of the cache.
 func value(t *testing.T, reg *prometheus.Registry, name string) float64 {
 	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == "varve_sharedcache_"+name {
-			m := f.GetMetric()[0]
-			return m.GetGauge().GetValue() + m.GetCounter().GetValue()
-		}
-	}
-	t.Fatalf("no metric varve_sharedcache_%s", name)
-	return 0
+	return metrictest.Value(t, reg, "varve_sharedcache_"+name)
 }
 
 func TestValuesThatAreTooLargeAreNotWritten(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/thanos-io/objstore"
 
+	"github.com/varve-io/varve/internal/metrictest"
 	"github.com/varve-io/varve/pkg/block"
 	"github.com/varve-io/varve/pkg/block/blocktest"
 	"github.com/varve-io/varve/pkg/blockio"
@@ -236,14 +237,8 @@ varve_sidecar_unshipped_blocks 1
 	if err := testutil.GatherAndCompare(s.reg, strings.NewReader(want), "varve_sidecar_ship_failures_total", "varve_sidecar_unshipped_blocks"); err != nil {
 		t.Error(err)
 	}
-	families, err := s.reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == "varve_sidecar_oldest_unshipped_block_age_seconds" && f.GetMetric()[0].GetGauge().GetValue() < 3600 {
-			t.Errorf("age of the oldest unshipped block is %v s, want years", f.GetMetric()[0].GetGauge().GetValue())
-		}
+	if age := metrictest.Value(t, s.reg, "varve_sidecar_oldest_unshipped_block_age_seconds"); age < 3600 {
+		t.Errorf("age of the oldest unshipped block is %v s, want years", age)
 	}
 }
 
