@@ -39,7 +39,7 @@ func TestATinyRun(t *testing.T) {
 	}
 	t.Log(out.String())
 	for _, want := range []string{
-		"2 h blocks: start + 20 series, cold", "2 h blocks: 20 series, again", "2 h blocks: restart", "2 h blocks: nine questions",
+		"2 h blocks: start + 20 series, cold", "2 h blocks: start + 24 % × 4 h, cold", "2 h blocks: 20 series, again", "2 h blocks: restart", "2 h blocks: nine questions",
 		"2 d block: 24 % × 4 h, cold", "huge: everything", "6 blocks: restart, counted", "hostile: 8 requests", "process: running",
 		"faults: varve: 12 questions",
 	} {

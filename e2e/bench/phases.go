@@ -31,7 +31,7 @@ func groups() []group {
 
 // raw measures the two-hour blocks of two replicas.
 func (b *bench) raw(ctx context.Context, subj subject) error {
-	hours, wide := b.data.hours, min(46, b.data.hours)
+	hours := b.data.hours
 	o := sessionOptions{group: "2 h blocks", start: "start", bucket: bucketRaw, dir: "narrow", distance: s3Distance()}
 	err := b.session(ctx, subj, o, func(s *session) error {
 		narrow := b.data.over(hours, metricNarrow+narrowOnly)
@@ -53,16 +53,25 @@ func (b *bench) raw(ctx context.Context, subj subject) error {
 	}
 	o.start, o.dir = "start (2)", "wide"
 	err = b.session(ctx, subj, o, func(s *session) error {
-		if err := s.discard(ctx, fmt.Sprintf("24 %% × %d h, cold", wide), b.data.over(wide, metricWide)); err != nil {
-			return err
-		}
-		return s.discard(ctx, fmt.Sprintf("43 %% × %d h, cold", wide), b.data.over(wide, metricWider))
+		return s.wide(ctx, o.start, b.data.over)
 	})
 	if err != nil {
 		return err
 	}
 	o.start, o.dir = "start (3)", "mix"
 	return b.session(ctx, subj, o, func(s *session) error { return s.mix(ctx) })
+}
+
+// wide asks two wide questions, of which the first finds nothing of any index at hand but what
+// the gateway read to start.
+func (s *session) wide(ctx context.Context, start string, over func(hours int, selector string) question) error {
+	hours := min(46, s.data.hours)
+	first := fmt.Sprintf("24 %% × %d h, cold", hours)
+	if err := s.discard(ctx, first, over(hours, metricWide)); err != nil {
+		return err
+	}
+	s.report.sum(s.group, "start + "+first, s.subject.name, start, first)
+	return s.discard(ctx, fmt.Sprintf("43 %% × %d h, cold", hours), over(hours, metricWider))
 }
 
 // mix asks what a dashboard asks, nine questions one after the other.
@@ -95,14 +104,8 @@ func (s *session) mix(ctx context.Context) error {
 
 // days measures the block of two days.
 func (b *bench) days(ctx context.Context, subj subject) error {
-	wide := min(46, b.data.hours)
 	o := sessionOptions{group: "2 d block", start: "start", bucket: bucketDays, dir: "days", distance: s3Distance()}
-	return b.session(ctx, subj, o, func(s *session) error {
-		if err := s.discard(ctx, fmt.Sprintf("24 %% × %d h, cold", wide), b.data.compactedOver(wide, metricWide)); err != nil {
-			return err
-		}
-		return s.discard(ctx, fmt.Sprintf("43 %% × %d h, cold", wide), b.data.compactedOver(wide, metricWider))
-	})
+	return b.session(ctx, subj, o, func(s *session) error { return s.wide(ctx, o.start, b.data.compactedOver) })
 }
 
 // huge measures an answer that is larger than memory should become.
