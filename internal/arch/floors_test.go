@@ -38,7 +38,7 @@ func plan() map[string]rule {
 		"internal/logtest":    {beside, ""},
 		"internal/cputest":    {beside, ""},
 		"internal/metrictest": {beside, ""},
-		"daemon":              {beside, ""},
+		"daemon":              {beside, "panics"},
 		"garbage":             {beside, ""},
 		"panics":              {beside, ""},
 
@@ -110,6 +110,7 @@ func sideways() map[string]string {
 		"query → query/columnar":               "the evaluator that is asked first",
 		"blockindex → pagecache":               "an index is read through pages",
 		"internal/cmdtest → daemon":            "what a command is",
+		"daemon → panics":                      "what is done again and again goes on",
 	}
 }
 

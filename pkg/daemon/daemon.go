@@ -19,6 +19,8 @@ import (
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/varve-io/varve/pkg/panics"
 )
 
 // Daemon is the plumbing of one process. Its methods that return an (execute,
@@ -147,8 +149,8 @@ func (d *Daemon) Run(ctx context.Context, add func(*run.Group)) error {
 }
 
 // Every returns an actor that calls fn at once and then each interval (above 0),
-// one call at a time. An error is logged and counted under the task's name, and the next
-// call is made all the same. The interrupt ends fn's context; the actor returns
+// one call at a time. An error, or a panic, is logged and counted under the task's name, and
+// the next call is made all the same. The interrupt ends fn's context; the actor returns
 // after fn has.
 func (d *Daemon) Every(task string, interval time.Duration, fn func(context.Context) error) (execute func() error, interrupt func(error)) {
 	failures := d.metrics.taskFailures.WithLabelValues(task)
@@ -157,7 +159,7 @@ func (d *Daemon) Every(task string, interval time.Duration, fn func(context.Cont
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for ctx.Err() == nil {
-			switch err := fn(ctx); {
+			switch err := panics.Caught(func() error { return fn(ctx) }); {
 			case err == nil:
 				success.SetToCurrentTime()
 			case ctx.Err() == nil:

@@ -154,6 +154,8 @@ func TestEvery(t *testing.T) {
 			case 2: // longer than an interval
 				<-time.After(90 * time.Second)
 				return nil
+			case 3:
+				panic("at the third time")
 			case 4: // at work when interrupted
 				<-ctx.Done()
 				<-time.After(time.Hour)
@@ -179,11 +181,16 @@ func TestEvery(t *testing.T) {
 				t.Errorf("ran at %v, want %v", times, want)
 			}
 		}
-		if lines := log.lines("bucket is away"); len(lines) != 1 || !strings.Contains(lines[0], "task=sync") || len(log.lines("level=ERROR")) != 1 {
-			t.Errorf("want one line about the one error:\n%s", log)
+		for _, about := range []string{"bucket is away", "at the third time"} {
+			if lines := log.lines(about); len(lines) != 1 || !strings.Contains(lines[0], "task=sync") {
+				t.Errorf("want one line that says %q:\n%s", about, log)
+			}
 		}
-		if got := testutil.ToFloat64(d.metrics.taskFailures.WithLabelValues("sync")); got != 1 {
-			t.Errorf("%v failures counted, want 1", got)
+		if n := len(log.lines("level=ERROR")); n != 2 {
+			t.Errorf("%d errors logged, want 2:\n%s", n, log)
+		}
+		if got := testutil.ToFloat64(d.metrics.taskFailures.WithLabelValues("sync")); got != 2 {
+			t.Errorf("%v failures counted, want 2", got)
 		}
 		if got := testutil.ToFloat64(d.metrics.taskSuccess.WithLabelValues("sync")); got != float64(begin.Add(3*time.Minute-30*time.Second).Unix()) {
 			t.Errorf("last success at %v", got)

@@ -1,7 +1,7 @@
 // Package daemon runs one component as a process: flags, logger, metrics
 // registry, readiness probe, HTTP and gRPC servers, periodic work and an orderly
 // stop. It stands beside the tower: imported by cmd only, importing nothing of
-// ours, knowing nothing of the domain, and capped at 800 lines of code.
+// ours but panics, knowing nothing of the domain, and capped at 800 lines of code.
 //
 // A main reads parse, plumbing, build, actors, run:
 //

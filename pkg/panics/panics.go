@@ -1,6 +1,6 @@
 // Package panics turns panics into errors, so that what one block holds, or one request asks,
-// ends that job or request alone and not the process with all others. It stands beside the floors:
-// it imports nothing of ours.
+// ends that job or request alone and not the process with all others. It lies below the floors
+// and imports nothing of ours.
 //
 // Data from outside must not panic, and fuzzing is there to see to that; this is for what it missed.
 // A panic leaves what it interrupted as it was: nothing that is caught here may hold a lock that is

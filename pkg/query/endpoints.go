@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/varve-io/varve/pkg/panics"
 	"github.com/varve-io/varve/pkg/storeapi"
 )
 
@@ -347,7 +348,11 @@ func (e *Endpoints) poll(ctx context.Context) {
 		g.Go(func() error {
 			ctx, cancel := context.WithTimeout(ctx, e.opts.InfoTimeout)
 			defer cancel()
-			info, err := p.conn.Info(ctx)
+			var info storeapi.Info
+			err := panics.Caught(func() (err error) {
+				info, err = p.conn.Info(ctx)
+				return err
+			})
 			e.heard(p, info, err)
 			return nil
 		})
