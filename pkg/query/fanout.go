@@ -284,10 +284,10 @@ func (f *Fanout) labels(ctx context.Context, req *storeapi.LabelsRequest, call l
 			limited, cancel := context.WithTimeout(ctx, f.opts.ResponseTimeout)
 			defer cancel()
 			a := &answers[i]
-			func() {
-				defer panics.Recovered(&a.err)
-				a.found, a.warnings, a.err = call(limited, e.Peer, &forwarded)
-			}()
+			a.err = panics.Caught(func() (err error) {
+				a.found, a.warnings, err = call(limited, e.Peer, &forwarded)
+				return err
+			})
 			if a.err != nil {
 				f.metrics.silent.Inc()
 			}

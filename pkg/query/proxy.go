@@ -183,10 +183,10 @@ func ask[C, T any](ctx context.Context, q question, call func(context.Context, E
 		wg.Go(func() {
 			limited, cancel := context.WithTimeout(ctx, q.fanout.opts.ResponseTimeout)
 			defer cancel()
-			func() {
-				defer panics.Recovered(&errs[i])
-				answers[i], warned[i], errs[i] = call(limited, e, client)
-			}()
+			errs[i] = panics.Caught(func() (err error) {
+				answers[i], warned[i], err = call(limited, e, client)
+				return err
+			})
 			warned[i], errs[i] = settle(ctx, describe(e.Address, e.Info), q.partial, errs[i], warned[i])
 		})
 	}

@@ -281,9 +281,7 @@ func (l *labelsRequest) report(blocks int, turn time.Duration, began time.Time) 
 
 // labelBlocks returns the blocks, of any resolution, that overlap a request.
 func (g *Gateway) labelBlocks(req *storeapi.LabelsRequest) ([]concerned, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.concerned(&storeapi.Request{
+	return g.blocksFor(&storeapi.Request{
 		MinTime: req.MinTime, MaxTime: req.MaxTime, Matchers: req.Matchers, MaxResolution: block.OneHour, Fallback: block.OneHour,
 	})
 }

@@ -19,9 +19,7 @@ import (
 // narrow reports whether a Series request surely needs no more memory than a narrow one
 // begins with, be it that all series are read that the page directories allow for.
 func (g *Gateway) narrow(ctx context.Context, req *storeapi.Request) bool {
-	g.mu.Lock()
-	blocks, err := g.concerned(req)
-	g.mu.Unlock()
+	blocks, err := g.blocksFor(req)
 	for _, c := range blocks {
 		if !slices.ContainsFunc(c.matchers, names) {
 			return false

@@ -128,6 +128,13 @@ func (g *Gateway) concerned(req *storeapi.Request) ([]concerned, error) {
 	return all, nil
 }
 
+// blocksFor is concerned for a caller that does not hold mu.
+func (g *Gateway) blocksFor(req *storeapi.Request) ([]concerned, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.concerned(req)
+}
+
 // answer begins to read. From now on the end of the context ends the request; not
 // before, for the end reports what was picked.
 func (r *request) answer(streams []*blockStream) *answer {
